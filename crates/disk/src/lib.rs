@@ -7,6 +7,8 @@
 //! Architecture invariant: this crate knows no file format.
 
 mod real;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -37,12 +39,19 @@ impl OpenOptions {
 
     /// Read and write an existing file.
     pub fn write() -> Self {
-        Self { write: true, ..Self::default() }
+        Self {
+            write: true,
+            ..Self::default()
+        }
     }
 
     /// Read and write, creating the file if missing.
     pub fn create() -> Self {
-        Self { write: true, create: true, ..Self::default() }
+        Self {
+            write: true,
+            create: true,
+            ..Self::default()
+        }
     }
 }
 

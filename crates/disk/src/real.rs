@@ -83,7 +83,9 @@ impl File for RealFile {
         if populate {
             options.populate();
         }
-        Ok(Map { inner: options.map_raw_read_only(&self.0)? })
+        Ok(Map {
+            inner: options.map_raw_read_only(&self.0)?,
+        })
     }
 }
 
@@ -108,7 +110,11 @@ fn ofd_lock(file: &fs::File, kind: libc::c_int) -> io::Result<()> {
 
 impl Fs for RealFs {
     fn open(&self, path: &Path, options: OpenOptions) -> io::Result<Arc<dyn File>> {
-        let mode = if options.mode == 0 { 0o600 } else { options.mode };
+        let mode = if options.mode == 0 {
+            0o600
+        } else {
+            options.mode
+        };
         let file = fs::OpenOptions::new()
             .read(true)
             .write(options.write)
@@ -121,7 +127,10 @@ impl Fs for RealFs {
     }
 
     fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(mode).create(path)
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(path)
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
@@ -129,7 +138,10 @@ impl Fs for RealFs {
         for entry in fs::read_dir(path)? {
             let entry = entry?;
             if let Ok(name) = entry.file_name().into_string() {
-                entries.push(DirEntry { name, is_dir: entry.file_type()?.is_dir() });
+                entries.push(DirEntry {
+                    name,
+                    is_dir: entry.file_type()?.is_dir(),
+                });
             }
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
