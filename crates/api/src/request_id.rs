@@ -22,7 +22,7 @@ pub fn raft_request_id(data: &[u8]) -> Option<u64> {
             (HEADER, WireType::LengthDelimited) => {
                 let length = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
                 let (inner, after) = rest.split_at_checked(length)?;
-                header = header_id(inner)?.unwrap_or(header);
+                header = header_id(inner)?;
                 rest = after;
             }
             _ => skip_field(wire, tag, &mut rest, DecodeContext::default()).ok()?,
@@ -31,13 +31,13 @@ pub fn raft_request_id(data: &[u8]) -> Option<u64> {
     [legacy, header].into_iter().find(|id| *id != 0)
 }
 
-/// The id inside an encoded request header; the outer `None` means it is malformed.
-fn header_id(mut rest: &[u8]) -> Option<Option<u64>> {
-    let mut id = None;
+/// The id inside an encoded request header, 0 if it has none; `None` if the header is malformed.
+fn header_id(mut rest: &[u8]) -> Option<u64> {
+    let mut id = 0;
     while !rest.is_empty() {
         let (tag, wire) = decode_key(&mut rest).ok()?;
         if (tag, wire) == (HEADER_ID, WireType::Varint) {
-            id = Some(decode_varint(&mut rest).ok()?);
+            id = decode_varint(&mut rest).ok()?;
         } else {
             skip_field(wire, tag, &mut rest, DecodeContext::default()).ok()?;
         }
