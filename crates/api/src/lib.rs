@@ -5,11 +5,12 @@
 //! written by hand in [`raftpb`], [`walpb`] and [`snappb`], because the releases of etcd differ in which zero
 //! fields they write and protobuf's own rules cannot say that.
 //!
-//! Two things differ from a plain `prost` tree:
+//! Three things differ from a plain `prost` tree:
 //!
 //! * a key-value pair inside a message is a [`RawKv`]: the encoded record, shared and never parsed on its way from
 //!   the store to a client. [`mvccpb::KeyValue`] is the parsed form.
 //! * all `bytes` fields are [`bytes::Bytes`].
+//! * the fields `peerURLs` and `clientURLs` are called `peer_urls` and `client_urls` in Rust.
 //!
 //! **Architecture invariant:** this crate knows no other crate of ours.
 
@@ -23,6 +24,7 @@ mod wal;
 pub use error::Error;
 pub use raw_kv::RawKv;
 pub use request_id::raft_request_id;
+pub use tonic::{Code, Status};
 
 /// Generated code of one package.
 macro_rules! package {
