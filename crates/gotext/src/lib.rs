@@ -6,11 +6,13 @@
 //! Architecture invariant: this crate knows nothing of etcd; it does no I/O and has no state.
 
 mod duration;
+mod hex;
 mod json;
 mod quote;
 mod url;
 
 pub use duration::{DurationError, GoDuration, format_nanos, parse_duration};
+pub use hex::Hex;
 pub use json::{Escape, push_json_string};
 pub use quote::quote;
 pub use url::{Url, UrlError, join_host_port, parse_url_list, split_host_port};
