@@ -56,7 +56,7 @@ impl Normaliser {
 
     /// The normalised answer; with `mask_hash` hashes in it are masked, too.
     pub fn output(&self, output: Output, mask_hash: bool) -> Output {
-        // Bytes that are no text (protobuf) are compared as they are, save for what is known to differ.
+        // Bytes that are no text are compared as they are.
         let text = |bytes: Vec<u8>| match String::from_utf8(bytes) {
             Ok(text) => self.text(&text, mask_hash).into_bytes(),
             Err(error) => error.into_bytes(),
@@ -217,6 +217,33 @@ fn status_line(line: &str, mask_hash: bool) -> Option<String> {
     Some(cells.join(", "))
 }
 
+/// An encoded answer as hexadecimal digits, without the raft term of its header.
+pub(super) fn protobuf(bytes: &[u8]) -> String {
+    let mut kept = bytes.to_vec();
+    if let Some((start, end)) = raft_term(bytes) {
+        kept.drain(start..end);
+    }
+    kept.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Where field 4 of the header lies. The header is the first field of an answer, or (leases) all of it.
+fn raft_term(bytes: &[u8]) -> Option<(usize, usize)> {
+    let mut at = if *bytes.first()? == 0x0a { 2 } else { 0 };
+    loop {
+        let tag = *bytes.get(at)?;
+        let length = bytes
+            .get(at + 1..)?
+            .iter()
+            .position(|byte| byte & 0x80 == 0)?
+            + 2;
+        match tag {
+            0x20 => return Some((at, at + length)),
+            0x08 | 0x10 | 0x18 => at += length,
+            _ => return None,
+        }
+    }
+}
+
 /// Fields of a log line that say where and when, not what.
 fn is_noise(key: &str) -> bool {
     matches!(
@@ -304,6 +331,16 @@ mod tests {
             normal.text("{\"ID\":1001,\"n\":10010}", false),
             "{\"ID\":\"<L>\",\"n\":10010}\n"
         );
+    }
+
+    #[test]
+    fn the_raft_term_is_taken_out_of_an_encoded_answer() {
+        assert_eq!(
+            protobuf(&[0x0a, 6, 0x08, 0x81, 1, 0x18, 2, 0x20, 3, 0x12, 0]),
+            "0a06088101 18021200".replace(' ', "")
+        );
+        assert_eq!(protobuf(&[0x18, 2, 0x20, 3]), "1802");
+        assert_eq!(protobuf(&[]), "");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal};
 
 use super::Side;
-use super::normal::Normaliser;
+use super::normal::{Normaliser, protobuf};
 use super::script::{Format, Script, Step, Word};
 use crate::etcdctl::{Etcdctl, Output, code, finish};
 use crate::server::Server;
