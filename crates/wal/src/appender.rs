@@ -31,6 +31,8 @@ pub(crate) struct Appender {
     buf: Vec<u8>,
     /// Offset in the file of the first byte of `buf`.
     written: u64,
+    /// Offset up to which the file is known to be durable.
+    synced: u64,
     crc: u32,
     zero: Arc<ZeroAhead>,
     observer: Arc<dyn Observer>,
@@ -51,6 +53,7 @@ impl Appender {
             path,
             buf: Vec::with_capacity(BUFFER + PAGE as usize),
             written: offset,
+            synced: offset,
             crc,
             zero: Arc::default(),
             observer: Arc::clone(&options.observer),
@@ -64,6 +67,7 @@ impl Appender {
         self.file = file;
         self.path = path;
         self.written = 0;
+        self.synced = 0;
         self.zero = Arc::default();
     }
 
@@ -114,6 +118,7 @@ impl Appender {
         self.zero.claim(self.written + n as u64);
         self.file
             .write_all_at(&self.buf[..n], self.written)
+            .inspect_err(|_| self.abandon())
             .at(&self.path)?;
         self.observer.wal_written(n as u64, start.elapsed());
         self.written += n as u64;
@@ -128,16 +133,31 @@ impl Appender {
     pub fn sync(&mut self) -> Result<(), Error> {
         self.flush()?;
         if self.no_sync {
+            self.synced = self.written;
             return Ok(());
         }
         self.observer.wal_before_sync();
         let start = Instant::now();
-        self.file.sync_data().at(&self.path)?;
+        self.file
+            .sync_data()
+            .inspect_err(|_| self.abandon())
+            .at(&self.path)?;
+        self.synced = self.written;
         let took = start.elapsed();
         if took > SLOW_SYNC {
             tracing::warn!(took = ?took, "expected-duration" = ?SLOW_SYNC, "slow fdatasync");
         }
         self.observer.wal_synced(took);
         Ok(())
+    }
+
+    /// Takes back what is not durable after a failed write or sync, as well as that goes. Half a record
+    /// would look like damage to the next start. And after a failed sync the page cache can hold bytes
+    /// that will never be written: the next start would take them for safe.
+    fn abandon(&self) {
+        if let Err(error) = self.file.set_len(self.synced) {
+            let path = self.path.display().to_string();
+            tracing::warn!(path, %error, "failed to cut off what was not synced to a WAL segment");
+        }
     }
 }
