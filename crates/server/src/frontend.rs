@@ -108,10 +108,16 @@ pub trait Frontend: Send + Sync + 'static {
     fn check_quota(&self, cost: i64) -> Result<(), Error>;
 
     /// Reads; linearizable unless the request says otherwise.
-    fn range(&self, request: pb::RangeRequest) -> impl Future<Output = Result<pb::RangeResponse, Error>> + Send;
+    fn range(
+        &self,
+        request: pb::RangeRequest,
+    ) -> impl Future<Output = Result<pb::RangeResponse, Error>> + Send;
 
     /// Stores one key.
-    fn put(&self, request: pb::PutRequest) -> impl Future<Output = Result<pb::PutResponse, Error>> + Send;
+    fn put(
+        &self,
+        request: pb::PutRequest,
+    ) -> impl Future<Output = Result<pb::PutResponse, Error>> + Send;
 
     /// Removes keys.
     fn delete_range(
@@ -120,7 +126,10 @@ pub trait Frontend: Send + Sync + 'static {
     ) -> impl Future<Output = Result<pb::DeleteRangeResponse, Error>> + Send;
 
     /// Runs a transaction.
-    fn txn(&self, request: pb::TxnRequest) -> impl Future<Output = Result<pb::TxnResponse, Error>> + Send;
+    fn txn(
+        &self,
+        request: pb::TxnRequest,
+    ) -> impl Future<Output = Result<pb::TxnResponse, Error>> + Send;
 
     /// Forgets history.
     fn compact(
@@ -153,10 +162,16 @@ pub trait Frontend: Send + Sync + 'static {
     fn lease_leases(&self) -> Vec<i64>;
 
     /// All members by ascending id.
-    fn member_list(&self, linearizable: bool) -> impl Future<Output = Result<Vec<pb::Member>, Error>> + Send;
+    fn member_list(
+        &self,
+        linearizable: bool,
+    ) -> impl Future<Output = Result<Vec<pb::Member>, Error>> + Send;
 
     /// Lists, raises or disarms alarms.
-    fn alarm(&self, request: pb::AlarmRequest) -> impl Future<Output = Result<pb::AlarmResponse, Error>> + Send;
+    fn alarm(
+        &self,
+        request: pb::AlarmRequest,
+    ) -> impl Future<Output = Result<pb::AlarmResponse, Error>> + Send;
 
     /// Raised alarms as this member knows them.
     fn alarms(&self) -> Vec<pb::AlarmMember>;
@@ -171,7 +186,10 @@ pub trait Frontend: Send + Sync + 'static {
     fn hash(&self) -> impl Future<Output = Result<u32, Error>> + Send;
 
     /// Checksum of the history up to a revision; 0 means now.
-    fn hash_kv(&self, revision: i64) -> impl Future<Output = Result<pb::HashKvResponse, Error>> + Send;
+    fn hash_kv(
+        &self,
+        revision: i64,
+    ) -> impl Future<Output = Result<pb::HashKvResponse, Error>> + Send;
 
     /// Starts a consistent copy of the database.
     fn snapshot(&self) -> impl Future<Output = Result<Snapshot, Error>> + Send;
