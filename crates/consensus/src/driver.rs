@@ -1,0 +1,251 @@
+//! The consensus thread: drains its inbox into one step round, then gives away what the round produced.
+
+use std::collections::HashMap;
+use std::mem;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use api::raftpb::{Message, MessageType};
+
+use crate::inbox::{Control, Inbox, Queue};
+use crate::log_thread::{Job, Jobs};
+use crate::status::Shared;
+use crate::{
+    Apply, ConfChangeError, Config, Core, Events, Output, Persist, ReadSink, Role, Transport,
+};
+
+pub(crate) struct Driver {
+    core: Core,
+    tick: Duration,
+    inbox: Arc<Inbox>,
+    jobs: Arc<Jobs>,
+    shared: Arc<Shared>,
+    transport: Box<dyn Transport>,
+    apply: Box<dyn Apply>,
+    reads: Box<dyn ReadSink>,
+    events: Arc<dyn Events>,
+    /// When each follower was last sent a heartbeat.
+    heartbeats: HashMap<u64, Instant>,
+}
+
+/// How a round ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Go,
+    Stop,
+    Abandon,
+}
+
+impl Driver {
+    pub fn new(
+        core: Core,
+        config: &Config,
+        (inbox, jobs, shared): (Arc<Inbox>, Arc<Jobs>, Arc<Shared>),
+        (transport, apply, reads, events): (
+            Box<dyn Transport>,
+            Box<dyn Apply>,
+            Box<dyn ReadSink>,
+            Arc<dyn Events>,
+        ),
+    ) -> Self {
+        let heartbeats = HashMap::new();
+        Self {
+            core,
+            tick: config.tick,
+            inbox,
+            jobs,
+            shared,
+            transport,
+            apply,
+            reads,
+            events,
+            heartbeats,
+        }
+    }
+
+    pub fn run(mut self) {
+        let mut queue = Queue::default();
+        let mut next_tick = Instant::now() + self.tick;
+        // What was committed before the start.
+        self.round();
+        loop {
+            let now = Instant::now();
+            self.inbox
+                .take(&mut queue, next_tick.saturating_duration_since(now));
+            let next = self.feed(&mut queue);
+            queue.clear();
+            if next == Next::Abandon {
+                break;
+            }
+            // After what arrived: a heartbeat that waited must count before time passes. A thread that slept too
+            // long ticks once, not as often as it missed.
+            let now = Instant::now();
+            if now >= next_tick {
+                self.core.tick();
+                next_tick += self.tick;
+                if next_tick <= now {
+                    next_tick = now + self.tick;
+                }
+            }
+            if next == Next::Stop {
+                self.stop();
+                break;
+            }
+            self.round();
+        }
+        self.shared.close();
+        self.inbox.close();
+    }
+
+    /// Gives the core everything that waited.
+    fn feed(&mut self, queue: &mut Queue) -> Next {
+        if queue.log_failed {
+            return Next::Abandon;
+        }
+        self.core.applied(self.shared.applied());
+        if let Some((epoch, number)) = queue.persisted {
+            self.core.persisted(epoch, number);
+        }
+        let mut next = Next::Go;
+        for control in queue.controls.drain(..) {
+            if matches!(control, Control::Stop) {
+                next = Next::Stop;
+            } else {
+                self.control(control);
+            }
+        }
+        for id in queue.unreachable.drain(..) {
+            self.core.report_unreachable(id);
+        }
+        for message in queue.messages.drain(..) {
+            let (kind, from) = (message.r#type, message.from);
+            if let Err(error) = self.core.step(message) {
+                tracing::warn!("message-type" = kind, from = %format_args!("{from:x}"), %error, "refused raft message");
+            }
+        }
+        self.core.propose(queue.proposals.drain(..));
+        if !queue.reads.is_empty() {
+            self.core.read_index(&queue.reads);
+        }
+        next
+    }
+
+    fn control(&mut self, control: Control) {
+        match control {
+            Control::ProposeConfChange(change) => self.core.propose_conf_change(&change),
+            Control::ApplyConfChange {
+                index,
+                change,
+                reply,
+            } => {
+                let result = self.core.apply_conf_change(index, change.as_ref());
+                // Whoever asked may have gone.
+                let _ = reply.try_send(result.map_err(ConfChangeError::Invalid));
+            }
+            Control::SaveSnapshot { snapshot, reply } => {
+                let hard_state = self.core.hard_state();
+                self.jobs.push([Job::Snapshot {
+                    snapshot,
+                    hard_state,
+                    reply,
+                }]);
+            }
+            Control::CompactTo(index) => self.core.compact_to(index),
+            Control::PauseCompaction(paused) => self.core.pause_compaction(paused),
+            Control::Transfer(to) => self.core.transfer_leader(to),
+            Control::Campaign => self.core.campaign(),
+            Control::AdvanceTicks(ticks) => self.core.advance_election_ticks(ticks),
+            Control::SnapshotSent { to, ok } => self.core.report_snapshot(to, ok),
+            Control::Progress(reply) => {
+                let _ = reply.try_send(self.core.progress());
+            }
+            Control::Stop => {}
+        }
+    }
+
+    /// Ends a step round, and further ones as long as the apply thread made room meanwhile.
+    fn round(&mut self) {
+        loop {
+            let out = self.core.poll();
+            self.shared.publish(&self.core);
+            self.dispatch(out);
+            let wanted = self.core.wants_applied();
+            let applied = self.shared.want_applied(wanted);
+            if !wanted || applied <= self.core.applied_index() {
+                return;
+            }
+            self.core.applied(applied);
+        }
+    }
+
+    fn dispatch(&mut self, out: Output) {
+        if let Some(change) = out.leadership {
+            if change.now.role != Role::Leader {
+                self.heartbeats.clear();
+            }
+            self.events.leadership(change);
+        }
+        if !out.persist.is_empty() {
+            self.jobs.push(out.persist.into_iter().map(Job::Persist));
+        }
+        if !out.messages.is_empty() {
+            self.watch_heartbeats(&out.messages);
+            self.transport.send(out.messages);
+        }
+        for batch in out.apply {
+            self.apply.apply(batch);
+        }
+        if let Some(term) = out.first_commit_in_term {
+            self.events.first_commit_in_term(term);
+        }
+        for outcome in out.reads {
+            self.reads.read_done(outcome);
+        }
+        if !out.dropped.is_empty() {
+            self.events.proposals_dropped(&out.dropped);
+        }
+    }
+
+    /// Warns as etcd does when this thread could not keep the pace of the heartbeats.
+    fn watch_heartbeats(&mut self, messages: &[Message]) {
+        let now = Instant::now();
+        let allowed = 2 * self.tick;
+        for message in messages
+            .iter()
+            .filter(|message| message.r#type == MessageType::MsgHeartbeat as i32)
+        {
+            let Some(last) = self.heartbeats.insert(message.to, now) else {
+                continue;
+            };
+            let exceeded = now.saturating_duration_since(last).saturating_sub(allowed);
+            if !exceeded.is_zero() {
+                tracing::warn!(
+                    to = %format_args!("{:x}", message.to),
+                    "heartbeat-interval" = ?self.tick,
+                    "expected-duration" = ?allowed,
+                    "exceeded-duration" = ?exceeded,
+                    "leader failed to send out heartbeat on time; took too long, leader is overloaded likely from slow disk"
+                );
+            }
+        }
+    }
+
+    /// The last round: nothing is lost that was appended, and whoever waits is told.
+    fn stop(&mut self) {
+        self.core.close();
+        let mut out = self.core.poll();
+        if self.core.commit_unsaved() {
+            let hard_state = Some(self.core.hard_state());
+            out.persist.push(Persist {
+                hard_state,
+                ..Persist::default()
+            });
+        }
+        // Whoever hears that we follow nobody any more must not wait for this thread.
+        self.shared.close();
+        let messages = mem::take(&mut out.messages);
+        self.dispatch(out);
+        self.transport.send(messages);
+        self.jobs.push([Job::Stop]);
+    }
+}

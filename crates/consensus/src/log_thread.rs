@@ -1,0 +1,161 @@
+//! The log thread: takes all jobs that wait, writes them, syncs once, and reports the last one.
+
+use std::mem;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use api::raftpb::{HardState, Snapshot};
+
+use crate::inbox::Inbox;
+use crate::{Error, Events, LogStore, Persist, StoreError};
+
+/// Work for the log thread.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// A step of the core.
+    Persist(Persist),
+    /// A snapshot of our own state: its file and its record, after which the log before it may go.
+    Snapshot {
+        snapshot: Snapshot,
+        hard_state: HardState,
+        reply: SyncSender<()>,
+    },
+    /// Write what waits, then end.
+    Stop,
+}
+
+/// What waits for the log thread. The core bounds the bytes in it, see `Config::max_unpersisted_bytes`.
+#[derive(Debug, Default)]
+pub(crate) struct Jobs {
+    state: Mutex<(Vec<Job>, bool)>,
+    wake: Condvar,
+}
+
+impl Jobs {
+    pub fn push(&self, jobs: impl IntoIterator<Item = Job>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0.extend(jobs);
+        let wake = mem::take(&mut state.1);
+        drop(state);
+        if wake {
+            self.wake.notify_one();
+        }
+    }
+
+    fn take(&self, into: &mut Vec<Job>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while state.0.is_empty() {
+            state.1 = true;
+            state = self
+                .wake
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        state.1 = false;
+        mem::swap(&mut state.0, into);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+            .is_empty()
+    }
+}
+
+pub(crate) struct LogThread {
+    pub store: Box<dyn LogStore>,
+    pub jobs: Arc<Jobs>,
+    pub inbox: Arc<Inbox>,
+    pub events: Arc<dyn Events>,
+    /// Index of the newest snapshot record; an older one must not follow it.
+    pub last_snapshot: u64,
+}
+
+impl LogThread {
+    pub fn run(mut self) {
+        let mut jobs = Vec::new();
+        loop {
+            self.jobs.take(&mut jobs);
+            let stop = jobs.iter().any(|job| matches!(job, Job::Stop));
+            if let Err(error) = self.write(&mut jobs) {
+                tracing::error!(%error, "failed to write the log");
+                // First the member hears of it, then nobody can reach this node any more.
+                self.events.fatal(&Error::Log(error));
+                // A closed inbox is closed for good, which is what this wants.
+                let _ = self.inbox.push(|queue| queue.log_failed = true);
+                return;
+            }
+            if stop {
+                return;
+            }
+        }
+    }
+
+    /// Group commit: every waiting step is appended, then one sync makes all of them durable.
+    fn write(&mut self, jobs: &mut Vec<Job>) -> Result<(), StoreError> {
+        let mut sync = false;
+        let mut durable = None;
+        let mut released = None;
+        let mut snapshots = Vec::new();
+        for job in jobs.drain(..) {
+            match job {
+                Job::Persist(step) => {
+                    if let Some(snapshot) = &step.snapshot {
+                        self.store.save_snapshot(snapshot)?;
+                        self.last_snapshot = snapshot.metadata.index;
+                        released = Some(snapshot.metadata.index);
+                    }
+                    self.store.append(step.hard_state.as_ref(), &step.entries)?;
+                    sync |= step.sync;
+                    if step.number > 0 {
+                        durable = Some((step.epoch, step.number));
+                    }
+                }
+                Job::Snapshot {
+                    snapshot,
+                    hard_state,
+                    reply,
+                } => snapshots.push((snapshot, hard_state, reply)),
+                // The very last commit index costs no sync otherwise, but a clean stop leaves nothing behind.
+                Job::Stop => sync = true,
+            }
+        }
+        if sync {
+            self.store.sync()?;
+        }
+        if let Some(durable) = durable {
+            // If the consensus thread has ended, nobody needs to know.
+            let _ = self.inbox.push(|queue| queue.persisted = Some(durable));
+        }
+        if let Some(index) = released {
+            self.store.release_to(index)?;
+        }
+        for (snapshot, hard_state, reply) in snapshots {
+            self.save_snapshot(&snapshot, &hard_state)?;
+            // Whoever asked may have gone.
+            let _ = reply.try_send(());
+        }
+        if self.jobs.is_empty() {
+            self.store.idle()?;
+        }
+        Ok(())
+    }
+
+    fn save_snapshot(
+        &mut self,
+        snapshot: &Snapshot,
+        hard_state: &HardState,
+    ) -> Result<(), StoreError> {
+        let index = snapshot.metadata.index;
+        if index <= self.last_snapshot {
+            return Ok(());
+        }
+        self.store.append(Some(hard_state), &[])?;
+        self.store.save_snapshot(snapshot)?;
+        self.last_snapshot = index;
+        tracing::info!("snapshot-index" = index, "saved snapshot to disk");
+        self.store.release_to(index)
+    }
+}
