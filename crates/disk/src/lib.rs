@@ -137,9 +137,18 @@ impl Map {
         self.len() == 0
     }
 
-    /// Locks the mapped pages into memory (`mlock`).
-    pub fn lock(&self) -> io::Result<()> {
-        self.inner.lock()
+    /// Keeps the first `len` bytes of the mapping in memory (`mlock`). Bytes beyond the end of the file
+    /// cannot be locked.
+    pub fn lock(&self, len: u64) -> io::Result<()> {
+        let len = usize::try_from(len).unwrap_or(usize::MAX).min(self.len());
+        // SAFETY: the range lies inside the mapping, which lives as long as `self`; locking changes
+        // nothing that safe code can see.
+        let rc = unsafe { libc::mlock(self.as_ptr().cast(), len) };
+        if rc == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
     }
 }
 
