@@ -12,9 +12,11 @@
 pub mod cache;
 pub mod diff;
 pub mod etcdctl;
+pub mod grpc;
 pub mod interop;
 pub mod own;
 pub mod ports;
+pub mod rng;
 pub mod server;
 pub mod skip;
 pub mod wait;

@@ -175,11 +175,14 @@ impl Player {
         if input.is_some() {
             command.stdin(Stdio::piped());
         }
-        let output = finish(
+        let mut output = finish(
             command,
             self.substitute(input.unwrap_or_default()).as_bytes(),
         );
         self.last = output.out();
+        if format == Format::Protobuf {
+            output.stdout = protobuf(&output.stdout).into_bytes();
+        }
         let label = label(words, format, offline);
         self.record(line, label, output);
     }
