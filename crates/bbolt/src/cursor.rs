@@ -43,12 +43,12 @@ impl<'a> Cursor<'a> {
 
     /// Moves to the least key.
     pub fn first(&mut self) -> Result<Option<Item<'a>>, Error> {
-        self.from_root(Edge::First)
+        self.start_at(Edge::First)
     }
 
     /// Moves to the greatest key.
     pub fn last(&mut self) -> Result<Option<Item<'a>>, Error> {
-        self.from_root(Edge::Last)
+        self.start_at(Edge::Last)
     }
 
     /// Moves to the least key that is not less than `key`.
@@ -64,7 +64,7 @@ impl<'a> Cursor<'a> {
             }
             let index = view.search_child(key)?;
             self.push(view, index)?;
-            node = self.child(view, index)?;
+            node = child(view, index)?;
         }
         let leaf = self.stack[self.stack.len() - 1];
         if leaf.index < leaf.view.count() {
@@ -139,7 +139,7 @@ impl<'a> Cursor<'a> {
         Ok(self.current()?.map(item_of))
     }
 
-    fn from_root(&mut self, edge: Edge) -> Result<Option<Item<'a>>, Error> {
+    fn start_at(&mut self, edge: Edge) -> Result<Option<Item<'a>>, Error> {
         self.stack.clear();
         let view = self.space.view(self.root)?;
         self.push_edge(view, edge)?;
@@ -152,7 +152,7 @@ impl<'a> Cursor<'a> {
     fn descend(&mut self, edge: Edge) -> Result<(), Error> {
         while let Some(top) = self.stack.last().copied() {
             if !top.view.is_leaf() {
-                let view = self.space.view(self.child(top.view, top.index)?)?;
+                let view = self.space.view(child(top.view, top.index)?)?;
                 if view.count() == 0 && matches!(view, View::Page(_)) {
                     return Err(corrupt(view.page_id(), "empty page"));
                 }
@@ -176,13 +176,6 @@ impl<'a> Cursor<'a> {
             }
         }
         Ok(())
-    }
-
-    fn child(&self, view: View<'a>, index: usize) -> Result<NodeRef<'a>, Error> {
-        if view.count() == 0 {
-            return Err(corrupt(view.page_id(), "branch without children"));
-        }
-        view.child(index)
     }
 
     fn push_edge(&mut self, view: View<'a>, edge: Edge) -> Result<(), Error> {
@@ -211,6 +204,13 @@ impl<'a> Cursor<'a> {
     fn page_id(&self) -> u64 {
         self.stack.last().map_or(0, |f| f.view.page_id())
     }
+}
+
+fn child<'a>(view: View<'a>, index: usize) -> Result<NodeRef<'a>, Error> {
+    if view.count() == 0 {
+        return Err(corrupt(view.page_id(), "branch without children"));
+    }
+    view.child(index)
 }
 
 fn item_of(element: Element<'_>) -> Item<'_> {

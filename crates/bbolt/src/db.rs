@@ -82,6 +82,7 @@ impl Db {
     ///
     /// For writing, every page of the file is visited to find the free ones; this fails if a page is used
     /// twice or out of bounds.
+    #[allow(clippy::needless_pass_by_value)] // handed over like a file to its owner
     pub fn open(fs: Arc<dyn Fs>, path: &Path, options: Options) -> Result<Db, Error> {
         let how = if options.read_only {
             OpenOptions::read()

@@ -459,7 +459,9 @@ mod tests {
 
     #[test]
     fn no_branch_is_left_with_one_child() {
-        assert_eq!(lens(&[2_000; 5], 0.5, 2), [3, 2]);
+        assert_eq!(lens(&[2_000; 5], 0.5, 2), [2, 3]);
+        assert_eq!(lens(&[1_000; 7], 1.0, 2), [4, 3]);
+        assert_eq!(lens(&[1_360; 4], 1.0, 2), [2, 2]);
         assert_eq!(lens(&[30_000; 3], 0.5, 2), [3]);
         assert_eq!(lens(&[30_000; 2], 0.5, 2), [2]);
     }

@@ -43,7 +43,7 @@ impl PageSet {
         let mut id = from;
         while id < self.len {
             // Whole words of used pages are passed over at once.
-            if id % 64 == 0 && self.bits[(id / 64) as usize] == u64::MAX {
+            if id.is_multiple_of(64) && self.bits[(id / 64) as usize] == u64::MAX {
                 id += 64;
                 continue;
             }
