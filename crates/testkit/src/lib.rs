@@ -12,8 +12,10 @@
 pub mod cache;
 pub mod diff;
 pub mod etcdctl;
+pub mod files;
 pub mod grpc;
 pub mod interop;
+pub mod load;
 pub mod own;
 pub mod ports;
 pub mod rng;

@@ -6,6 +6,7 @@
 //! cut down to the few requests that are needed for it, and those are printed with both answers.
 
 mod answer;
+mod asks;
 mod clients;
 mod generate;
 mod request;
@@ -13,6 +14,7 @@ mod run;
 mod watcher;
 
 pub use answer::Answer;
+pub use asks::KvHash;
 pub use clients::Clients;
 pub use generate::generate;
 pub use request::Request;
