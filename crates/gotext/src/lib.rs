@@ -8,11 +8,13 @@
 mod duration;
 mod hex;
 mod json;
+mod os_error;
 mod quote;
 mod url;
 
 pub use duration::{DurationError, GoDuration, format_nanos, parse_duration};
 pub use hex::Hex;
 pub use json::{Escape, push_json_string};
+pub use os_error::os_error;
 pub use quote::quote;
 pub use url::{Url, UrlError, join_host_port, parse_url_list, split_host_port};
