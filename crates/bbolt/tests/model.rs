@@ -145,8 +145,13 @@ impl World {
 
     fn reopen(&mut self) {
         self.readers.clear();
+        // A new write transaction frees what the readers held.
+        drop(self.db().write().unwrap());
+        let free = self.db().stats().free_pages;
+        assert_eq!(self.db().stats().pending_pages, 0);
         self.db.take().unwrap().close().unwrap();
         self.db = Some(open(&self.dir.path().join("db"), self.options.clone()));
+        assert_eq!(self.db().stats().free_pages, free, "no page is lost");
     }
 }
 
