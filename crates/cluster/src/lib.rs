@@ -37,7 +37,7 @@ pub use initial::{InitialCluster, InitialClusterError, SameUrls, adopt_existing}
 pub use legacy::{LegacyRequest, is_legacy_entry};
 pub use member::Member;
 pub use membership::{AttributesOutcome, Membership, Settings, VersionChange};
-pub use records::{Persist, Records, Source, SourceError, Table};
+pub use records::{Persist, Records, Source, SourceError};
 pub use requests::{downgrade_request, publish_request, version_request};
 pub use storage::{
     MetaChange, StorageVersionError, check_storage_version, detect_storage_version,

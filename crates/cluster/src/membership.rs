@@ -1,14 +1,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::raftpb::ConfState;
+use backend::Bucket;
 use bytes::Bytes;
 use gotext::Hex;
 use logging::Json;
 use tracing::{error, info, warn};
 
 use crate::{
-    Change, Downgrade, Effect, Error, FatalError, Member, Persist, Source, SourceError, Table,
-    Version,
+    Change, Downgrade, Effect, Error, FatalError, Member, Persist, Source, SourceError, Version,
 };
 
 const CLUSTER_VERSION_KEY: &str = "clusterVersion";
@@ -85,7 +85,7 @@ impl Membership {
         let mut loaded = Self::new(settings);
         loaded.load_members(source)?;
         loaded.load_removed(source)?;
-        if let Some(value) = get(source, Table::Cluster, CLUSTER_VERSION_KEY)? {
+        if let Some(value) = get(source, Bucket::Cluster, CLUSTER_VERSION_KEY)? {
             let text = String::from_utf8_lossy(&value);
             let version = text
                 .parse()
@@ -93,9 +93,9 @@ impl Membership {
             loaded.check_server_version(version)?;
             loaded.version = Some(version);
         }
-        if let Some(value) = get(source, Table::Cluster, DOWNGRADE_KEY)? {
+        if let Some(value) = get(source, Bucket::Cluster, DOWNGRADE_KEY)? {
             loaded.downgrade = Downgrade::from_json(&value)
-                .map_err(|cause| bad_record(Table::Cluster, DOWNGRADE_KEY.as_bytes(), cause))?;
+                .map_err(|cause| bad_record(Bucket::Cluster, DOWNGRADE_KEY.as_bytes(), cause))?;
         }
         Ok(loaded)
     }
@@ -106,10 +106,10 @@ impl Membership {
             Ok(member) => {
                 self.members.insert(member.id, member);
             }
-            Err(cause) => failed = Some(bad_record(Table::Members, key, cause)),
+            Err(cause) => failed = Some(bad_record(Bucket::Members, key, cause)),
         };
         source
-            .for_each(Table::Members, visit)
+            .for_each(Bucket::Members, visit)
             .map_err(|e| read_error(&e))?;
         failed.map_or(Ok(()), Err)
     }
@@ -120,10 +120,10 @@ impl Membership {
             Some(id) => {
                 self.removed.insert(id);
             }
-            None => failed = Some(bad_record(Table::MembersRemoved, key, "no id".to_owned())),
+            None => failed = Some(bad_record(Bucket::MembersRemoved, key, "no id".to_owned())),
         };
         source
-            .for_each(Table::MembersRemoved, visit)
+            .for_each(Bucket::MembersRemoved, visit)
             .map_err(|e| read_error(&e))?;
         failed.map_or(Ok(()), Err)
     }
@@ -371,9 +371,9 @@ impl Membership {
         } else {
             let member = self.members.remove(&id).unwrap_or_default();
             self.removed.insert(id);
-            persist.delete(Table::Members, &Hex(id).to_string());
+            persist.delete(Bucket::Members, &Hex(id).to_string());
             persist.put(
-                Table::MembersRemoved,
+                Bucket::MembersRemoved,
                 Hex(id).to_string(),
                 REMOVED_VALUE.to_owned(),
             );
@@ -495,7 +495,7 @@ impl Membership {
         self.check_server_version(to)?;
         self.version = Some(to);
         persist.put(
-            Table::Cluster,
+            Bucket::Cluster,
             CLUSTER_VERSION_KEY.to_owned(),
             to.to_string(),
         );
@@ -519,7 +519,7 @@ impl Membership {
         };
         self.downgrade = downgrade;
         persist.put(
-            Table::Cluster,
+            Bucket::Cluster,
             DOWNGRADE_KEY.to_owned(),
             downgrade.to_json(),
         );
@@ -565,12 +565,16 @@ fn short(version: Version) -> String {
 }
 
 fn save(member: &Member, persist: &mut Persist<'_>) {
-    persist.put(Table::Members, Hex(member.id).to_string(), member.to_json());
+    persist.put(
+        Bucket::Members,
+        Hex(member.id).to_string(),
+        member.to_json(),
+    );
 }
 
-fn get(source: &dyn Source, table: Table, key: &str) -> Result<Option<Bytes>, FatalError> {
+fn get(source: &dyn Source, bucket: Bucket, key: &str) -> Result<Option<Bytes>, FatalError> {
     source
-        .get(table, key.as_bytes())
+        .get(bucket, key.as_bytes())
         .map_err(|e| read_error(&e))
 }
 
@@ -592,10 +596,10 @@ fn read_member(key: &[u8], value: &[u8]) -> Result<Member, String> {
     }
 }
 
-fn bad_record(table: Table, key: &[u8], cause: String) -> FatalError {
+fn bad_record(bucket: Bucket, key: &[u8], cause: String) -> FatalError {
     let key = String::from_utf8_lossy(key).into_owned();
     FatalError::BadRecord {
-        bucket: table.name(),
+        bucket: bucket.name(),
         key,
         cause,
     }

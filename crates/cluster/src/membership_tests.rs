@@ -95,11 +95,11 @@ fn changes_are_judged_as_in_etcd() {
 fn records_are_those_of_etcd() {
     let (mut membership, mut records) = sample();
     assert_eq!(
-        records.text(Table::Members, "3"),
+        records.text(Bucket::Members, "3"),
         Some(r#"{"id":3,"peerURLs":["http://m3:1"],"isLearner":true}"#)
     );
-    assert_eq!(records.text(Table::MembersRemoved, "9"), Some("removed"));
-    assert_eq!(records.text(Table::Members, "9"), None);
+    assert_eq!(records.text(Bucket::MembersRemoved, "9"), Some("removed"));
+    assert_eq!(records.text(Bucket::Members, "9"), None);
 
     membership.apply(&Change::Promote(3), Persist::Backend(&mut records));
     membership.apply(&update(3, "http://new:1"), Persist::Backend(&mut records));
@@ -111,7 +111,7 @@ fn records_are_those_of_etcd() {
     );
     assert_eq!(outcome, Ok(AttributesOutcome::Updated));
     assert_eq!(
-        records.text(Table::Members, "3"),
+        records.text(Bucket::Members, "3"),
         Some(r#"{"id":3,"peerURLs":["http://new:1"],"name":"m3","clientURLs":["http://c:1"]}"#)
     );
     membership
@@ -121,11 +121,11 @@ fn records_are_those_of_etcd() {
         .set_downgrade(true, "3.6.0", Persist::Backend(&mut records))
         .unwrap();
     assert_eq!(
-        records.text(Table::Cluster, "clusterVersion"),
+        records.text(Bucket::Cluster, "clusterVersion"),
         Some("3.7.0")
     );
     assert_eq!(
-        records.text(Table::Cluster, "downgrade"),
+        records.text(Bucket::Cluster, "downgrade"),
         Some(r#"{"target-version":"3.6.0","enabled":true}"#)
     );
     assert_eq!(Membership::load(settings(), &records), Ok(membership));
@@ -206,17 +206,17 @@ fn raft_gets_voters_and_learners_in_order() {
 
 #[test]
 fn damaged_records_stop_the_member() {
-    for (table, key, value) in [
-        (Table::Members, "1", "{"),
-        (Table::Members, "zz", r#"{"id":1}"#),
-        (Table::Members, "1", r#"{"id":2}"#),
-        (Table::MembersRemoved, "", "removed"),
-        (Table::Cluster, "clusterVersion", "three"),
-        (Table::Cluster, "clusterVersion", "3.8.0"),
-        (Table::Cluster, "downgrade", "nope"),
+    for (bucket, key, value) in [
+        (Bucket::Members, "1", "{"),
+        (Bucket::Members, "zz", r#"{"id":1}"#),
+        (Bucket::Members, "1", r#"{"id":2}"#),
+        (Bucket::MembersRemoved, "", "removed"),
+        (Bucket::Cluster, "clusterVersion", "three"),
+        (Bucket::Cluster, "clusterVersion", "3.8.0"),
+        (Bucket::Cluster, "downgrade", "nope"),
     ] {
         let mut records = MapRecords::default();
-        records.set(table, key, value.as_bytes());
+        records.set(bucket, key, value.as_bytes());
         assert!(
             Membership::load(settings(), &records).is_err(),
             "{key} {value}"

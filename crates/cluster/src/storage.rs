@@ -1,12 +1,13 @@
 use api::etcdserverpb::InternalRaftRequest;
 use api::raftpb::{Entry, EntryType};
+use backend::{Bucket, Op};
 use bytes::Bytes;
 use prost::Message as _;
 
-use crate::{FatalError, Source, Table, Version};
+use crate::records::TERM_KEY;
+use crate::{FatalError, Source, Version};
 
 const STORAGE_VERSION_KEY: &[u8] = b"storageVersion";
-const TERM_KEY: &[u8] = b"term";
 
 /// Why a storage version cannot be told or changed; `Display` is etcd's text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,11 +48,28 @@ pub struct MetaChange {
     pub value: Option<Bytes>,
 }
 
+impl From<MetaChange> for Op {
+    fn from(change: MetaChange) -> Self {
+        let bucket = Bucket::Meta;
+        match change.value {
+            Some(value) => Self::Put {
+                bucket,
+                key: change.key,
+                value,
+            },
+            None => Self::Delete {
+                bucket,
+                key: change.key,
+            },
+        }
+    }
+}
+
 /// The version of the stored data: what `storageVersion` says, else 3.5 when a term is recorded.
 pub fn detect_storage_version(source: &dyn Source) -> Result<Version, StorageVersionError> {
     let get = |key| {
         source
-            .get(Table::Meta, key)
+            .get(Bucket::Meta, key)
             .map_err(|e| FatalError::Read(e.to_string()))
     };
     let recorded = get(STORAGE_VERSION_KEY)?;
@@ -176,10 +194,10 @@ mod tests {
         ] {
             let mut records = MapRecords::default();
             if let Some(text) = record {
-                records.set(Table::Meta, "storageVersion", text.as_bytes());
+                records.set(Bucket::Meta, "storageVersion", text.as_bytes());
             }
             if let Some(term) = term {
-                records.set(Table::Meta, "term", &u64::to_be_bytes(term));
+                records.set(Bucket::Meta, "term", &u64::to_be_bytes(term));
             }
             assert_eq!(detect_storage_version(&records), want);
         }

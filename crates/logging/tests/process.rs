@@ -111,8 +111,7 @@ fn fatal_ends_with_one_panic_with_two() {
 fn a_rust_panic_is_logged_and_ends_with_two() {
     if is_child() {
         logging::init();
-        let nothing: Option<u8> = None;
-        nothing.expect("it cannot be");
+        panic!("it cannot be");
     }
     let output = run_child("a_rust_panic_is_logged_and_ends_with_two");
     assert_eq!(output.status.code(), Some(2));
