@@ -96,6 +96,9 @@ pub struct Start {
     /// Members as raft has to see them now. After a restart: from the database, so at its consistent index,
     /// which may be later than `snapshot`. Empty for a member that joins.
     pub conf_state: ConfState,
+    /// The entry up to which `conf_state` contains all changes; later calls of
+    /// [`crate::Node::apply_conf_change`] for older entries change nothing.
+    pub conf_index: u64,
     /// Term, vote and commit index.
     pub hard_state: HardState,
     /// The snapshot the log begins behind; index 0 if there is none.
@@ -141,20 +144,26 @@ impl Start {
                 vote: 0,
                 commit: entries.len() as u64,
             },
-            snapshot: Position::default(),
             entries,
-            applied: 0,
+            ..Self::default()
         }
     }
 
-    /// What was read from the WAL at `recovered.snapshot`, with the members the database knows.
-    pub fn recovered(recovered: wal::Recovered, conf_state: ConfState) -> Self {
+    /// What was read from the WAL at `recovered.snapshot`, with the members the database knows at its
+    /// consistent index. As in etcd, all committed entries behind the snapshot are handed to the apply
+    /// thread again; it knows which of them it has applied.
+    pub fn recovered(
+        recovered: wal::Recovered,
+        conf_state: ConfState,
+        consistent_index: u64,
+    ) -> Self {
         let snapshot = Position {
             index: recovered.snapshot.index,
             term: recovered.snapshot.term,
         };
         Self {
             conf_state,
+            conf_index: consistent_index,
             hard_state: recovered.hard_state,
             snapshot,
             entries: recovered.entries,
@@ -181,6 +190,15 @@ impl Start {
                 "impossible snapshot position {:?}",
                 self.snapshot
             )));
+        }
+        // What a log held behind the place of a received snapshot is still in the WAL when nothing was
+        // appended after it. Entries of a lower term than the snapshot's cannot belong behind it.
+        if self
+            .entries
+            .first()
+            .is_some_and(|entry| entry.term < self.snapshot.term)
+        {
+            self.entries.clear();
         }
         let mut last = self.snapshot;
         for entry in &self.entries {

@@ -130,7 +130,7 @@ impl Core {
                 config.ticks(config.read_timeout),
             ),
             committed_term: 0,
-            conf_index: start.applied,
+            conf_index: start.conf_index.max(start.snapshot.index),
             compaction_paused: false,
             campaign_wanted: false,
             out: Output::default(),
@@ -173,8 +173,10 @@ impl Core {
     /// Appends entries, or passes them on to the leader.
     pub fn propose(&mut self, proposals: impl IntoIterator<Item = Proposal>) {
         for proposal in proposals {
-            let mut entry = eraftpb::Entry::default();
-            entry.data = proposal.data;
+            let entry = eraftpb::Entry {
+                data: proposal.data,
+                ..Default::default()
+            };
             if let Err(id) = self.proposals.push(Some(proposal.id), entry, self.ticks) {
                 self.out.dropped.extend(id);
             }
@@ -282,12 +284,17 @@ impl Core {
     }
 
     /// Applies the configuration change of the entry at `index`; `None` if the state machine refused it. A change
-    /// the configuration already contains (from a later snapshot) is left out.
+    /// the configuration already contains is left out. Returns the members as raft sees them, which is ahead
+    /// of the entry if a later snapshot was received.
     pub fn apply_conf_change(
         &mut self,
         index: u64,
         change: Option<&ConfChange>,
     ) -> Result<ConfState, String> {
+        // Raft takes over the members of a received snapshot at once, long before the state machine gets there.
+        if let Some(snapshot) = self.node.snap() {
+            self.conf_index = self.conf_index.max(snapshot.get_metadata().index);
+        }
         if index > self.conf_index {
             self.conf_index = index;
             if let Some(change) = change.and_then(conf_change_in) {

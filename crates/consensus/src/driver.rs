@@ -14,16 +14,21 @@ use crate::{
     Apply, ConfChangeError, Config, Core, Events, Output, Persist, ReadSink, Role, Transport,
 };
 
+/// Where the output of a round goes.
+pub(crate) struct Outlets {
+    pub jobs: Arc<Jobs>,
+    pub transport: Box<dyn Transport>,
+    pub apply: Box<dyn Apply>,
+    pub reads: Box<dyn ReadSink>,
+    pub events: Arc<dyn Events>,
+}
+
 pub(crate) struct Driver {
     core: Core,
     tick: Duration,
     inbox: Arc<Inbox>,
-    jobs: Arc<Jobs>,
     shared: Arc<Shared>,
-    transport: Box<dyn Transport>,
-    apply: Box<dyn Apply>,
-    reads: Box<dyn ReadSink>,
-    events: Arc<dyn Events>,
+    to: Outlets,
     /// When each follower was last sent a heartbeat.
     heartbeats: HashMap<u64, Instant>,
 }
@@ -40,26 +45,17 @@ impl Driver {
     pub fn new(
         core: Core,
         config: &Config,
-        (inbox, jobs, shared): (Arc<Inbox>, Arc<Jobs>, Arc<Shared>),
-        (transport, apply, reads, events): (
-            Box<dyn Transport>,
-            Box<dyn Apply>,
-            Box<dyn ReadSink>,
-            Arc<dyn Events>,
-        ),
+        inbox: Arc<Inbox>,
+        shared: Arc<Shared>,
+        to: Outlets,
     ) -> Self {
-        let heartbeats = HashMap::new();
         Self {
             core,
             tick: config.tick,
             inbox,
-            jobs,
             shared,
-            transport,
-            apply,
-            reads,
-            events,
-            heartbeats,
+            to,
+            heartbeats: HashMap::new(),
         }
     }
 
@@ -144,7 +140,7 @@ impl Driver {
             }
             Control::SaveSnapshot { snapshot, reply } => {
                 let hard_state = self.core.hard_state();
-                self.jobs.push([Job::Snapshot {
+                self.to.jobs.push([Job::Snapshot {
                     snapshot,
                     hard_state,
                     reply,
@@ -183,26 +179,26 @@ impl Driver {
             if change.now.role != Role::Leader {
                 self.heartbeats.clear();
             }
-            self.events.leadership(change);
+            self.to.events.leadership(change);
         }
         if !out.persist.is_empty() {
-            self.jobs.push(out.persist.into_iter().map(Job::Persist));
+            self.to.jobs.push(out.persist.into_iter().map(Job::Persist));
         }
         if !out.messages.is_empty() {
             self.watch_heartbeats(&out.messages);
-            self.transport.send(out.messages);
+            self.to.transport.send(out.messages);
         }
         for batch in out.apply {
-            self.apply.apply(batch);
+            self.to.apply.apply(batch);
         }
         if let Some(term) = out.first_commit_in_term {
-            self.events.first_commit_in_term(term);
+            self.to.events.first_commit_in_term(term);
         }
         for outcome in out.reads {
-            self.reads.read_done(outcome);
+            self.to.reads.read_done(outcome);
         }
         if !out.dropped.is_empty() {
-            self.events.proposals_dropped(&out.dropped);
+            self.to.events.proposals_dropped(&out.dropped);
         }
     }
 
@@ -245,7 +241,7 @@ impl Driver {
         self.shared.close();
         let messages = mem::take(&mut out.messages);
         self.dispatch(out);
-        self.transport.send(messages);
-        self.jobs.push([Job::Stop]);
+        self.to.transport.send(messages);
+        self.to.jobs.push([Job::Stop]);
     }
 }

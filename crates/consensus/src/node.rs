@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use api::raftpb::{ConfChange, ConfState, Message, Snapshot};
 
-use crate::driver::Driver;
+use crate::driver::{Driver, Outlets};
 use crate::inbox::{Control, Inbox, message_size};
 use crate::log_thread::{Jobs, LogThread};
 use crate::status::{Shared, Status};
@@ -125,16 +125,19 @@ impl Node {
             events: Arc::clone(&wiring.events),
             last_snapshot,
         };
+        let outlets = Outlets {
+            jobs,
+            transport: wiring.transport,
+            apply: wiring.apply,
+            reads: wiring.reads,
+            events: Arc::clone(&wiring.events),
+        };
         let driver = Driver::new(
             core,
             &config,
-            (Arc::clone(&inbox), jobs, Arc::clone(&shared)),
-            (
-                wiring.transport,
-                wiring.apply,
-                wiring.reads,
-                Arc::clone(&wiring.events),
-            ),
+            Arc::clone(&inbox),
+            Arc::clone(&shared),
+            outlets,
         );
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             let guard = DeathGuard {
@@ -255,8 +258,9 @@ impl Node {
     }
 
     /// Applies the configuration change of the entry at `index` to raft; `None` if the state machine refused it.
-    /// Called by the apply thread when it reaches that entry; returns the members after it. Changes that the
-    /// configuration this node started with already contains must not be given again.
+    /// Called by the apply thread when it reaches that entry. Changes that the configuration already contains (see
+    /// [`Start::conf_index`], or from a later snapshot) are left out. Returns the members as raft sees them,
+    /// which is ahead of the entry only if a snapshot was received that the apply thread gets next.
     pub fn apply_conf_change(
         &self,
         index: u64,

@@ -98,9 +98,10 @@ mod tests {
     use super::*;
 
     fn entry(size: usize) -> Entry {
-        let mut entry = Entry::default();
-        entry.data = vec![0; size].into();
-        entry
+        Entry {
+            data: vec![0; size].into(),
+            ..Default::default()
+        }
     }
 
     #[test]

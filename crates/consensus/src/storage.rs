@@ -224,12 +224,11 @@ mod tests {
 
     fn entries(range: std::ops::RangeInclusive<u64>, term: u64, size: usize) -> Vec<Entry> {
         range
-            .map(|index| {
-                let mut entry = Entry::default();
-                entry.index = index;
-                entry.term = term;
-                entry.data = vec![0; size].into();
-                entry
+            .map(|index| Entry {
+                index,
+                term,
+                data: vec![0; size].into(),
+                ..Default::default()
             })
             .collect()
     }

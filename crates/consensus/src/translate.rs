@@ -35,9 +35,8 @@ fn wrap(data: &[u8]) -> Bytes {
 
 /// Takes it out again, without a copy. Entries of that type are only ever made by [`wrap`].
 fn unwrap(data: &Bytes) -> Bytes {
-    let mut rest = match data.split_first() {
-        Some((&CONTEXT_KEY, rest)) => rest,
-        _ => return data.clone(),
+    let Some((&CONTEXT_KEY, mut rest)) = data.split_first() else {
+        return data.clone();
     };
     match prost::decode_length_delimiter(&mut rest) {
         Ok(length) if length == rest.len() => data.slice(data.len() - length..),
@@ -47,16 +46,23 @@ fn unwrap(data: &Bytes) -> Bytes {
 
 /// An entry of the log or of a message, for `raft`.
 pub(crate) fn entry_in(entry: raftpb::Entry) -> eraftpb::Entry {
-    let mut out = eraftpb::Entry::default();
-    out.term = entry.term;
-    out.index = entry.index;
+    let (term, index) = (entry.term, entry.index);
     if entry.r#type == raftpb::EntryType::Normal as i32 {
-        out.data = entry.data;
-    } else {
-        out.entry_type = eraftpb::EntryType::EntryConfChange;
-        out.data = wrap(&entry.data);
+        return eraftpb::Entry {
+            term,
+            index,
+            data: entry.data,
+            ..Default::default()
+        };
     }
-    out
+    let entry_type = eraftpb::EntryType::EntryConfChange;
+    eraftpb::Entry {
+        entry_type,
+        term,
+        index,
+        data: wrap(&entry.data),
+        ..Default::default()
+    }
 }
 
 /// An entry for the log, a peer or the apply thread.
@@ -79,11 +85,13 @@ pub(crate) fn entry_out(entry: &eraftpb::Entry) -> raftpb::Entry {
 }
 
 pub(crate) fn hard_state_in(state: &raftpb::HardState) -> eraftpb::HardState {
-    let mut out = eraftpb::HardState::default();
-    out.term = state.term;
-    out.vote = state.vote;
-    out.commit = state.commit;
-    out
+    let raftpb::HardState { term, vote, commit } = *state;
+    eraftpb::HardState {
+        term,
+        vote,
+        commit,
+        ..Default::default()
+    }
 }
 
 pub(crate) fn hard_state_out(state: &eraftpb::HardState) -> raftpb::HardState {
@@ -95,10 +103,12 @@ pub(crate) fn hard_state_out(state: &eraftpb::HardState) -> raftpb::HardState {
 }
 
 pub(crate) fn conf_state_in(state: &raftpb::ConfState) -> eraftpb::ConfState {
-    let mut out = eraftpb::ConfState::default();
-    out.voters.clone_from(&state.voters);
-    out.learners.clone_from(&state.learners);
-    out
+    let (voters, learners) = (state.voters.clone(), state.learners.clone());
+    eraftpb::ConfState {
+        voters,
+        learners,
+        ..Default::default()
+    }
 }
 
 /// Members in ascending order, as etcd writes them.
@@ -116,8 +126,10 @@ pub(crate) fn conf_state_out(state: &eraftpb::ConfState) -> raftpb::ConfState {
 }
 
 pub(crate) fn snapshot_in(snapshot: &raftpb::Snapshot) -> eraftpb::Snapshot {
-    let mut out = eraftpb::Snapshot::default();
-    out.data = snapshot.data.clone();
+    let mut out = eraftpb::Snapshot {
+        data: snapshot.data.clone(),
+        ..Default::default()
+    };
     let metadata = out.mut_metadata();
     metadata.index = snapshot.metadata.index;
     metadata.term = snapshot.metadata.term;
@@ -192,7 +204,12 @@ pub(crate) fn message_in(
     if message.to != local {
         return Err(StepError::NotForUs(message.to));
     }
-    if message.from == 0 || message.from == local {
+    // These keep their sender when they are passed on, and may come back to it.
+    let passed_on = matches!(
+        kind,
+        Type::MsgPropose | Type::MsgReadIndex | Type::MsgTransferLeader
+    );
+    if message.from == 0 || (message.from == local && !passed_on) {
         return Err(StepError::Sender(message.from));
     }
     let numbers = [

@@ -85,9 +85,9 @@ impl ApplyBatch {
 pub struct Persist {
     /// Which core this came from: after an in-process restart, numbers start again.
     pub epoch: u64,
-    /// Grows with every job of a core.
+    /// Grows with every job of a core; 0 if nobody waits for this job.
     pub number: u64,
-    /// A received snapshot: goes before entries and hard state.
+    /// A received snapshot: goes before the hard state. Such a job has no entries.
     pub snapshot: Option<Snapshot>,
     /// Entries to append; they may overwrite a tail of the log.
     pub entries: Vec<Entry>,

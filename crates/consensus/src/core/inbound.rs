@@ -20,13 +20,13 @@ impl Core {
                 return Ok(());
             }
             Type::MsgAppend if message.term >= self.node.raft.term => {
-                self.check_append(&message)?
+                self.check_append(&message)?;
             }
             Type::MsgHeartbeat if message.term >= self.node.raft.term => {
-                self.check_heartbeat(&message)?
+                self.check_heartbeat(&message)?;
             }
             Type::MsgSnapshot if message.term >= self.node.raft.term => {
-                self.check_snapshot(&message)?
+                self.check_snapshot(&message)?;
             }
             Type::MsgAppendResponse if message.term == self.node.raft.term => {
                 return self.step_append_response(message);
@@ -34,7 +34,8 @@ impl Core {
             Type::MsgRequestVoteResponse | Type::MsgRequestPreVoteResponse
                 if message.term >= self.node.raft.term =>
             {
-                return self.step_vote(message);
+                self.step_vote(message);
+                return Ok(());
             }
             // Followers of `raft` cannot pass it on once it has a term.
             Type::MsgTransferLeader if self.node.raft.state != StateRole::Leader => return Ok(()),
@@ -46,12 +47,12 @@ impl Core {
                     transitions::log_timeout_now(self.config.id, message.term, message.from);
                 }
             }
-            Type::MsgReadIndex if self.node.raft.state == StateRole::Leader => {
-                // A removed leader takes the last voter for itself and would answer without asking.
-                if self.removed_leader() || self.node.raft.pending_read_count() >= MAX_PENDING_READS
-                {
-                    return Ok(());
-                }
+            // A removed leader takes the last voter for itself and would answer without asking.
+            Type::MsgReadIndex
+                if self.removed_leader()
+                    || self.node.raft.pending_read_count() >= MAX_PENDING_READS =>
+            {
+                return Ok(());
             }
             _ => {}
         }
@@ -78,6 +79,11 @@ impl Core {
 
     /// A leader cannot contradict what is committed here.
     fn check_append(&self, message: &eraftpb::Message) -> Result<(), StepError> {
+        if !message.entries.is_empty()
+            && self.unpersisted_bytes >= self.config.max_unpersisted_bytes
+        {
+            return Err(StepError::Full);
+        }
         let log = &self.node.raft.raft_log;
         let behind = message
             .entries
@@ -122,12 +128,12 @@ impl Core {
 
     /// Votes count only when our own vote and log are durable, which they are before anyone can answer, and only
     /// for a voter.
-    fn step_vote(&mut self, message: eraftpb::Message) -> Result<(), StepError> {
+    fn step_vote(&mut self, message: eraftpb::Message) {
         let raft = &self.node.raft;
         let candidate = matches!(raft.state, StateRole::Candidate | StateRole::PreCandidate);
         let early = raft.raft_log.persisted < raft.raft_log.last_index() || self.vote_unsynced();
         if candidate && (!raft.promotable() || (raft.state == StateRole::Candidate && early)) {
-            return Ok(());
+            return;
         }
         let pre = message.get_msg_type() == Type::MsgRequestPreVoteResponse;
         let counted = candidate && pre == (raft.state == StateRole::PreCandidate);
@@ -139,7 +145,6 @@ impl Core {
             transitions::log_votes(self.config.id, pre, from, term, granted, rejected);
         }
         self.step_raft(message);
-        Ok(())
     }
 
     /// An answer to entries we sent as leader.

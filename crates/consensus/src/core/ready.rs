@@ -1,6 +1,6 @@
 //! What raft has to say after a step round: messages, things to write, things to apply.
 
-use api::raftpb::Snapshot;
+use api::raftpb::{HardState, Snapshot};
 use raft::{Ready, StateRole, eraftpb};
 
 use super::{Core, Unpersisted};
@@ -150,6 +150,7 @@ impl Core {
         let vote = self.take_hard_state(&ready);
         let snapshot = (!ready.snapshot().is_empty()).then(|| {
             self.node.mut_store().restore(ready.snapshot());
+            self.conf_index = self.conf_index.max(ready.snapshot().get_metadata().index);
             translate::snapshot_out(ready.snapshot())
         });
         let entries = ready.take_entries();
@@ -177,22 +178,29 @@ impl Core {
             self.commit_unsaved = false;
             self.commit_saved_at = self.ticks;
             self.unpersisted_bytes += bytes;
-            self.unpersisted.push_back(Unpersisted {
-                number,
-                ready: number,
-                messages: later,
-                snapshot: snapshot.clone(),
-                vote,
-                bytes,
-            });
+            self.out.persist.extend(
+                snapshot
+                    .clone()
+                    .map(|snapshot| self.persist_snapshot(snapshot)),
+            );
             self.out.persist.push(Persist {
                 epoch: self.epoch,
                 number,
-                snapshot,
+                snapshot: None,
                 entries: written,
                 hard_state: Some(self.hard_state),
                 sync: true,
             });
+            let messages = later;
+            let job = Unpersisted {
+                number,
+                ready: number,
+                messages,
+                snapshot,
+                vote,
+                bytes,
+            };
+            self.unpersisted.push_back(job);
         } else if let Some(last) = self.unpersisted.back_mut() {
             last.ready = number;
             last.messages.append(&mut later);
@@ -202,6 +210,23 @@ impl Core {
             self.send(later);
         }
         self.hand_committed(committed);
+    }
+
+    /// A snapshot counts only when the log says that its index is committed. That must be written before
+    /// entries that continue it: without the snapshot, they would leave a hole in the log.
+    fn persist_snapshot(&self, snapshot: Snapshot) -> Persist {
+        let hard_state = HardState {
+            commit: snapshot.metadata.index,
+            ..self.hard_state
+        };
+        Persist {
+            epoch: self.epoch,
+            number: 0,
+            snapshot: Some(snapshot),
+            entries: Vec::new(),
+            hard_state: Some(hard_state),
+            sync: true,
+        }
     }
 
     /// Keeps raft's hard state; whether term or vote changed, which must be durable before we speak of it.
@@ -292,7 +317,6 @@ impl Core {
     /// A received snapshot is durable: raft goes on behind it, the state machine takes it next.
     pub(super) fn hand_snapshot(&mut self, snapshot: Snapshot) {
         let index = snapshot.metadata.index;
-        self.conf_index = self.conf_index.max(index);
         self.advance_raft_applied(index);
         if index > self.window.handed() {
             let size = snapshot.data.len();
