@@ -41,7 +41,7 @@ impl Config {
 }
 
 /// etcd's default for [`Config::checkpoint_interval`] when checkpoints are on.
-pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(300);
+pub const CHECKPOINT_INTERVAL: Duration = Duration::from_mins(5);
 
 /// The minimum time to live in whole seconds for an election timeout of `election_ticks` ticks:
 /// one and a half election timeouts, rounded up, so that a lease outlives an election.

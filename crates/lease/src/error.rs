@@ -23,6 +23,9 @@ pub enum RecoverError {
     /// A record cannot be decoded or does not fit its key; holds the key, escaped.
     #[error("corrupt lease record {0}")]
     CorruptRecord(String),
+    /// The database cannot be read.
+    #[error(transparent)]
+    Backend(#[from] backend::Error),
 }
 
 impl RecoverError {

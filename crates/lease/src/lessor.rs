@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use backend::{Backend, Bucket};
 use bytes::Bytes;
 
 use crate::config::{Config, MAX_TTL};
@@ -359,10 +360,16 @@ impl Lessor {
         }
     }
 
-    /// Starts over with the stored records, given as (key, value): not primary, nothing attached.
-    /// A time to live below the minimum is raised in memory only. On an error the lessor stays as
-    /// it was.
-    pub fn recover(
+    /// Starts over with the leases of a database: not primary, nothing attached. A time to live
+    /// below the minimum is raised in memory only. On an error the lessor stays as it was.
+    ///
+    /// The caller then attaches the keys that the key-value store found to have a lease.
+    pub fn recover(&mut self, backend: &Backend) -> Result<(), RecoverError> {
+        self.recover_records(backend.range(Bucket::Lease, b"", None, 0)?)
+    }
+
+    /// Like [`Lessor::recover`], from records given as (key, value).
+    pub fn recover_records(
         &mut self,
         records: impl IntoIterator<Item = (Bytes, Bytes)>,
     ) -> Result<(), RecoverError> {
@@ -378,23 +385,6 @@ impl Lessor {
         self.items = HashMap::new();
         self.primary = None;
         Ok(())
-    }
-
-    /// Attaches keys after [`Lessor::recover`], as the key-value store found them; gives back
-    /// those whose lease does not exist, for the log.
-    pub fn attach_recovered(
-        &mut self,
-        keys: impl IntoIterator<Item = (i64, Bytes)>,
-    ) -> Vec<(i64, Bytes)> {
-        let mut unknown = Vec::new();
-        for (id, key) in keys {
-            if self.exists(id) {
-                self.reattach(key, id);
-            } else {
-                unknown.push((id, key));
-            }
-        }
-        unknown
     }
 }
 

@@ -1,6 +1,7 @@
 //! Stored form of a lease: bucket `lease`, key = id as 8 bytes big endian, value = `leasepb.Lease`.
 
 use api::leasepb;
+use backend::{Bucket, Writer};
 use bytes::Bytes;
 use prost::Message;
 
@@ -10,6 +11,16 @@ pub trait Records {
     fn put_record(&mut self, key: Bytes, value: Bytes);
     /// Deletes the record of a key.
     fn delete_record(&mut self, key: &[u8]);
+}
+
+impl Records for Writer {
+    fn put_record(&mut self, key: Bytes, value: Bytes) {
+        self.put(Bucket::Lease, key, value);
+    }
+
+    fn delete_record(&mut self, key: &[u8]) {
+        self.delete(Bucket::Lease, key);
+    }
 }
 
 /// The key of a lease's record.

@@ -306,11 +306,11 @@ fn recovery_brings_back_records_raises_short_times_in_memory_and_attaches_known_
 
     let mut lessor = Lessor::new(5);
     lessor.promote(s(0), s(0));
-    lessor.recover(bucket.all()).unwrap();
+    lessor.recover_records(bucket.all()).unwrap();
     assert!(!lessor.is_primary());
     assert_eq!(lessor.granted_ttl(1), Ok(5));
-    let unknown = lessor.attach_recovered([(1, key("a")), (9, key("b")), (-2, key("c"))]);
-    assert_eq!(unknown, [(9, key("b"))]);
+    lessor.attach(-2, key("c")).unwrap();
+    assert_eq!(lessor.attach(9, key("b")), Err(Error::NotFound));
     assert_eq!(lessor.lease_of(b"c"), Some(-2));
     assert_eq!(bucket.all(), before);
 
@@ -328,7 +328,7 @@ fn recovery_of_broken_records_is_an_error_and_changes_nothing() {
     let (mut lessor, mut bucket) = (Lessor::new(2), Bucket::default());
     lessor.grant(&mut bucket, 1, 3, s(0)).unwrap();
     let broken = [(Bytes::from_static(b"12345678"), Bytes::from_static(&[0xff]))];
-    let error = lessor.recover(broken).unwrap_err();
+    let error = lessor.recover_records(broken).unwrap_err();
     assert_eq!(error.to_string(), "corrupt lease record b\"12345678\"");
     assert!(lessor.exists(1));
 }
@@ -419,7 +419,7 @@ fn the_longest_times_do_not_overflow() {
             255, 255, 255, 127,
         ]),
     );
-    lessor.recover(bucket.all()).unwrap();
+    lessor.recover_records(bucket.all()).unwrap();
     lessor.promote(Duration::MAX, Duration::MAX);
     assert_eq!(drain(&mut lessor, s(1)), []);
     assert!(lessor.time_to_live(1, s(0)).unwrap().ttl > 0);

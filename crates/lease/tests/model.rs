@@ -149,10 +149,10 @@ impl Pair {
                     .for_each(|lease| lease.expiry = None);
             }
             Op::Restart => {
-                lessor.recover(bucket.0.clone()).unwrap();
-                let keys = model.keys.iter();
-                let keys = keys.map(|(key, id)| (*id, Bytes::copy_from_slice(&[*key])));
-                assert_eq!(lessor.attach_recovered(keys), []);
+                lessor.recover_records(bucket.0.clone()).unwrap();
+                for (key, id) in &model.keys {
+                    lessor.attach(*id, Bytes::copy_from_slice(&[*key])).unwrap();
+                }
                 model.primary = false;
                 model
                     .leases
