@@ -106,10 +106,11 @@ impl Shared {
     pub fn fail(&self, error: &Error) -> Error {
         tracing::error!(error = %error, "failed to commit tx");
         let poisoned = Error::Poisoned(error.to_string().into());
-        self.control.fail(poisoned.clone());
         if let Some(observer) = &self.config.observer {
             observer.fatal(&poisoned);
         }
+        // Only now: whoever waits must not act on the failure before the process knows of it.
+        self.control.fail(poisoned.clone());
         poisoned
     }
 
