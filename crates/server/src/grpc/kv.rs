@@ -1,0 +1,79 @@
+//! The KV service.
+
+use api::etcdserverpb as pb;
+use tonic::Status;
+
+use super::body::ResponseBody;
+use super::call::Call;
+use super::frame;
+use super::pieces::Pieces;
+use super::services::Services;
+use super::validate;
+use crate::frontend::Frontend;
+use crate::metrics::Tally;
+
+impl<F: Frontend> Services<F> {
+    pub(super) async fn range_body(
+        &self,
+        call: &mut Call,
+        tally: &Tally,
+    ) -> Result<ResponseBody, Status> {
+        let request = self
+            .receive_unless(call, tally, |range: &pb::RangeRequest| !range.serializable)
+            .await?;
+        validate::range(&request)?;
+        let response = self.member.range(request).await?;
+        Ok(match Pieces::of(response) {
+            Ok(pieces) => {
+                tally.sent(pieces.message_length());
+                ResponseBody::pieces(pieces)
+            }
+            Err(small) => {
+                let encoded = frame::encode(&small);
+                tally.sent(encoded.len() - frame::HEADER);
+                ResponseBody::message(encoded)
+            }
+        })
+    }
+
+    pub(super) async fn put(
+        &self,
+        call: &mut Call,
+        tally: &Tally,
+    ) -> Result<pb::PutResponse, Status> {
+        let request: pb::PutRequest = self.receive(call, tally).await?;
+        self.member.check_quota(apply::put_cost(&request))?;
+        validate::put(&request)?;
+        Ok(self.member.put(request).await?)
+    }
+
+    pub(super) async fn delete_range(
+        &self,
+        call: &mut Call,
+        tally: &Tally,
+    ) -> Result<pb::DeleteRangeResponse, Status> {
+        let request = self.receive(call, tally).await?;
+        validate::delete_range(&request)?;
+        Ok(self.member.delete_range(request).await?)
+    }
+
+    pub(super) async fn txn(
+        &self,
+        call: &mut Call,
+        tally: &Tally,
+    ) -> Result<pb::TxnResponse, Status> {
+        let request: pb::TxnRequest = self.receive(call, tally).await?;
+        self.member.check_quota(apply::txn_cost(&request))?;
+        validate::txn(&request, self.settings.max_txn_ops)?;
+        Ok(self.member.txn(request).await?)
+    }
+
+    pub(super) async fn compact(
+        &self,
+        call: &mut Call,
+        tally: &Tally,
+    ) -> Result<pb::CompactionResponse, Status> {
+        let request = self.receive(call, tally).await?;
+        Ok(self.member.compact(request).await?)
+    }
+}
