@@ -1,5 +1,6 @@
 //! What goes on beside the puts of the tails section.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use api::etcdserverpb::kv_client::KvClient;
@@ -60,51 +61,45 @@ impl Work {
             Work::Nothing => "nothing",
             Work::SnapshotSave => "snapshot save",
             Work::Lists => "4 clients list 100,000 keys",
-            Work::LaggingWatcher => "a watcher catches up from revision 1",
+            Work::LaggingWatcher => "a watcher catches up from revision 1 (events)",
             Work::Compaction => "compaction",
             Work::Defrag => "defrag",
         }
     }
 
-    /// Works until it is cancelled by dropping the future; `done` counts finished pieces.
-    pub async fn run(
-        self,
-        endpoint: &str,
-        done: &std::sync::atomic::AtomicU64,
-    ) -> Result<(), Error> {
-        let finished = || {
-            done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        };
-        if self == Work::Nothing {
-            return std::future::pending().await;
-        }
-        if self == Work::Lists {
-            let mut tasks = tokio::task::JoinSet::new();
-            for _ in 0..LISTERS {
-                let channel = connect(endpoint).await?;
-                tasks.spawn(async move { list_discarding(channel, PREFIX).await });
-            }
-            while let Some(result) = tasks.join_next().await {
-                result.map_err(|_| Error::Ended)??;
-                finished();
-                let channel = connect(endpoint).await?;
-                tasks.spawn(async move { list_discarding(channel, PREFIX).await });
-            }
-            return Ok(());
-        }
+    /// Works until it is cancelled by dropping the future; `done` counts finished pieces, or events.
+    pub async fn run(self, endpoint: &str, done: &AtomicU64) -> Result<(), Error> {
         loop {
             match self {
+                Work::Nothing => return std::future::pending().await,
+                Work::Lists => return lists(endpoint, done).await,
+                Work::LaggingWatcher => {
+                    catch_up(endpoint, done).await?;
+                    continue;
+                }
                 Work::SnapshotSave => snapshot(endpoint).await?,
-                Work::LaggingWatcher => catch_up(endpoint).await?,
                 Work::Compaction => compact(endpoint).await?,
-                _ => defragment(endpoint).await?,
+                Work::Defrag => defragment(endpoint).await?,
             }
-            finished();
-            if matches!(self, Work::Compaction | Work::Defrag) {
+            done.fetch_add(1, Ordering::Relaxed);
+            if self != Work::SnapshotSave {
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
+}
+
+/// Lists with several clients until one fails.
+async fn lists(endpoint: &str, done: &AtomicU64) -> Result<(), Error> {
+    let list = async || -> Result<(), Error> {
+        let channel = connect(endpoint).await?;
+        loop {
+            list_discarding(channel.clone(), PREFIX).await?;
+            done.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    const { assert!(LISTERS == 4) };
+    tokio::try_join!(list(), list(), list(), list()).map(drop)
 }
 
 async fn snapshot(endpoint: &str) -> Result<(), Error> {
@@ -149,7 +144,7 @@ async fn defragment(endpoint: &str) -> Result<(), Error> {
 }
 
 /// Watches everything from revision 1 until it sees what was current at its start.
-async fn catch_up(endpoint: &str) -> Result<(), Error> {
+async fn catch_up(endpoint: &str, done: &AtomicU64) -> Result<(), Error> {
     let channel = connect(endpoint).await?;
     let target = current_revision(&mut KvClient::new(channel.clone())).await?;
     let create = WatchCreateRequest {
@@ -170,6 +165,7 @@ async fn catch_up(endpoint: &str) -> Result<(), Error> {
         if answer.canceled {
             return Err(tonic::Status::cancelled(answer.cancel_reason).into());
         }
+        done.fetch_add(answer.events.len() as u64, Ordering::Relaxed);
         let last = answer.events.last().and_then(|event| event.kv.as_ref());
         if last.is_some_and(|kv| kv.mod_revision() >= target) {
             return Ok(());

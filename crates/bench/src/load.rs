@@ -23,6 +23,8 @@ const KEYS: u64 = 10_000;
 const VALUE: usize = 256;
 /// Puts that may be due and not sent; more are counted as failed.
 const BACKLOG: usize = 65_536;
+/// Longest latency that is told apart from longer ones, in microseconds.
+const LONGEST: u64 = 120_000_000;
 /// How long to wait for the last answers.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -81,7 +83,8 @@ async fn drive(
     connections: Vec<KvClient<tonic::transport::Channel>>,
     mut queue: mpsc::Receiver<Instant>,
 ) -> Result<Outcome, Error> {
-    let latency = Histogram::new(3).map_err(|e| std::io::Error::other(e.to_string()))?;
+    let latency = Histogram::new_with_bounds(1, LONGEST, 3)
+        .map_err(|e| std::io::Error::other(e.to_string()))?;
     let outcome = Rc::new(RefCell::new(Outcome { latency, failed: 0 }));
     let mut tasks = tokio::task::JoinSet::new();
     let mut next = 0u64;

@@ -20,7 +20,7 @@ pub enum Side {
 
 /// Both sides, in the order of a round: the one that goes first changes.
 pub fn order(round: usize) -> [Side; 2] {
-    if round % 2 == 0 {
+    if round.is_multiple_of(2) {
         [Side::Go, Side::Ours]
     } else {
         [Side::Ours, Side::Go]

@@ -15,6 +15,13 @@ pub struct Sample {
     pub rss: u64,
 }
 
+impl Sample {
+    /// CPU time spent since an earlier sample of the same process.
+    pub fn cpu_since(&self, earlier: &Sample) -> Duration {
+        self.cpu.saturating_sub(earlier.cpu)
+    }
+}
+
 /// Reads the counters of a process; [`Error::Ended`] if there is no such process.
 pub fn sample(pid: Option<u32>) -> Result<Sample, Error> {
     let pid = pid.ok_or(Error::Ended)?;

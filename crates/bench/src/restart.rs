@@ -31,7 +31,7 @@ const COLUMNS: [Column; 4] = [
 /// Size of the values.
 const VALUE: usize = 512;
 /// How long a start may take.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 /// Restarts are short: a few more rounds than elsewhere.
 const EXTRA_ROUNDS: usize = 2;
 

@@ -10,7 +10,7 @@ use crate::pair::{Programs, order};
 use crate::report::{Column, Table};
 use crate::{Error, client, load, process};
 
-const COLUMNS: [Column; 8] = [
+const COLUMNS: [Column; 9] = [
     Column {
         name: "p50 ms",
         digits: 2,
@@ -22,6 +22,10 @@ const COLUMNS: [Column; 8] = [
     Column {
         name: "p99.9 ms",
         digits: 2,
+    },
+    Column {
+        name: "p99.9 / idle",
+        digits: 1,
     },
     Column {
         name: "max ms",
@@ -45,11 +49,14 @@ const COLUMNS: [Column; 8] = [
     },
 ];
 
+/// Where p99.9 stands among the columns.
+const P999: usize = 2;
+
 /// Puts at a fixed rate on both servers in turn, once per kind of background work and round.
 pub fn run(args: &Args, programs: &Programs) -> Result<Vec<Table>, Error> {
     let note = format!(
         "{} puts/s of 256 bytes in an open loop beside {} keys of {} bytes; latency counts from the moment a put \
-         was due. `p99.9` against that of the row *nothing* shows what the work costs.",
+         was due. `p99.9 / idle` compares with the same server's row *nothing*.",
         args.rate,
         background::KEYS,
         background::VALUE
@@ -76,7 +83,8 @@ pub fn run(args: &Args, programs: &Programs) -> Result<Vec<Table>, Error> {
     {
         for round in 0..args.rounds() {
             for side in order(round) {
-                let result = measure(args, &runtime, pair.get(side), work);
+                let idle = table.median(Work::Nothing.name(), side, P999);
+                let result = measure(args, &runtime, pair.get(side), work, idle);
                 table.add(work.name(), side, round, result);
             }
         }
@@ -89,6 +97,7 @@ fn measure(
     runtime: &tokio::runtime::Runtime,
     server: &Server,
     work: Work,
+    idle: Option<f64>,
 ) -> Result<Vec<Option<f64>>, Error> {
     let endpoint = server.endpoint();
     let done = std::sync::Arc::new(AtomicU64::new(0));
@@ -112,9 +121,11 @@ fn measure(
         Some(outcome.millis(50.0)),
         Some(outcome.millis(99.0)),
         Some(outcome.millis(99.9)),
+        idle.filter(|_| work != Work::Nothing)
+            .map(|idle| outcome.millis(99.9) / idle),
         Some(outcome.latency.max() as f64 / 1000.0),
         Some(outcome.failed as f64),
-        Some((after.cpu - before.cpu).as_secs_f64() * 100.0 / took),
+        Some(after.cpu_since(&before).as_secs_f64() * 100.0 / took),
         Some(after.rss as f64 / f64::from(1 << 20)),
         (work != Work::Nothing).then(|| done.load(Ordering::Relaxed) as f64 / took),
     ])

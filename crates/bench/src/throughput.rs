@@ -204,7 +204,7 @@ fn measure(
         millis(summary.p50),
         millis(summary.p99),
         millis(summary.p999),
-        Some((after.cpu - before.cpu).as_secs_f64() * 1e6 / ops),
+        Some(after.cpu_since(&before).as_secs_f64() * 1e6 / ops),
         Some(after.rss as f64 / f64::from(1 << 20)),
         Some((after.written - before.written) as f64 / 1024.0 / ops),
     ])
