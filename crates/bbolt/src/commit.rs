@@ -103,7 +103,7 @@ pub(crate) fn commit(
             return Err(e);
         }
     };
-    if let Err(e) = write(shared, changes, &layout, &mut stats) {
+    if let Err(e) = write(shared, &mut writer.scratch, changes, &layout, &mut stats) {
         // What has reached the disk is not known, and a later sync that succeeds would prove nothing.
         shared.set_poison(&e);
         undo(writer, base, &layout.took);
@@ -224,12 +224,13 @@ fn make_room(
 /// Writes the pages, then, after a sync, the meta page that makes them count.
 fn write(
     shared: &Shared,
+    scratch: &mut Vec<u8>,
     changes: &Changes,
     layout: &Layout,
     stats: &mut CommitStats,
 ) -> Result<(), Error> {
     let started = Instant::now();
-    write_pages(shared, changes, layout, stats)?;
+    write_pages(shared, scratch, changes, layout, stats)?;
     stats.write = started.elapsed();
     sync(shared, stats)?;
     let id = layout.meta.txid % 2;
@@ -261,6 +262,7 @@ fn sync(shared: &Shared, stats: &mut CommitStats) -> Result<(), Error> {
 
 fn write_pages(
     shared: &Shared,
+    scratch: &mut Vec<u8>,
     changes: &Changes,
     layout: &Layout,
     stats: &mut CommitStats,
@@ -268,7 +270,8 @@ fn write_pages(
     let page_size = shared.page_size as usize;
     let mut out = Run {
         shared,
-        buf: Vec::new(),
+        buf: scratch,
+        used: 0,
         start: 0,
         stats,
     };
@@ -288,38 +291,55 @@ fn write_pages(
 /// Consecutive pages that are written together.
 struct Run<'a> {
     shared: &'a Shared,
-    buf: Vec<u8>,
+    /// Longer than what is used of it; kept from commit to commit.
+    buf: &'a mut Vec<u8>,
+    used: usize,
     start: PageId,
     stats: &'a mut CommitStats,
 }
 
 impl Run<'_> {
-    /// Room for the pages of a span, behind those of the run if they are neighbours.
+    /// Room for the pages of a span, behind those of the run if they are neighbours. All of it must be
+    /// overwritten.
     fn room(&mut self, span: Span, page_size: usize) -> Result<&mut [u8], Error> {
         let len = span.len as usize * page_size;
-        let next = self.start + (self.buf.len() / page_size) as u64;
-        if span.start != next || self.buf.len() + len > WRITE_CHUNK {
+        let next = self.start + (self.used / page_size) as u64;
+        if span.start != next || self.used + len > WRITE_CHUNK {
             self.flush()?;
             self.start = span.start;
         }
-        let at = self.buf.len();
-        self.buf.resize(at + len, 0);
+        let at = self.used;
+        self.used += len;
+        if self.buf.len() < self.used {
+            self.buf.resize(self.used, 0);
+        }
         self.stats.pages += span.len;
-        Ok(&mut self.buf[at..])
+        Ok(&mut self.buf[at..self.used])
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        if self.buf.is_empty() {
+        if self.used == 0 {
             return Ok(());
         }
         let offset = self.start * u64::from(self.shared.page_size);
+        let bytes = &self.buf[..self.used];
         self.shared
             .file
-            .write_all_at(&self.buf, offset)
+            .write_all_at(bytes, offset)
             .map_err(Error::io("write pages"))?;
-        self.stats.bytes += self.buf.len() as u64;
-        self.buf.clear();
+        self.stats.bytes += self.used as u64;
+        self.used = 0;
         Ok(())
+    }
+}
+
+impl Drop for Run<'_> {
+    /// One big value must not make the buffer big for ever.
+    fn drop(&mut self) {
+        if self.buf.len() > WRITE_CHUNK {
+            self.buf.truncate(WRITE_CHUNK);
+            self.buf.shrink_to_fit();
+        }
     }
 }
 

@@ -71,6 +71,8 @@ pub(crate) struct Writer {
     pub(crate) freelist: Freelist,
     pub(crate) freelist_page: Option<Span>,
     pub(crate) file_len: u64,
+    /// Where pages are put together for writing.
+    pub(crate) scratch: Vec<u8>,
 }
 
 /// How often a lock that somebody else has is asked for.
@@ -114,6 +116,7 @@ impl Db {
                 freelist,
                 freelist_page,
                 file_len,
+                scratch: Vec::new(),
             }))
         };
         let free = writer.as_ref().map_or(0, |w| w.freelist.free_pages());

@@ -119,9 +119,10 @@ pub(crate) struct Arena {
     chunks: Vec<Vec<u8>>,
 }
 
-/// Chunks start small for transactions that change one key and double up to this.
+/// Chunks start small, for transactions that change one key, and double. They end below the size from which
+/// allocators ask the system for fresh memory every time.
 const MIN_CHUNK: usize = 4 << 10;
-const MAX_CHUNK: usize = 1 << 20;
+const MAX_CHUNK: usize = 64 << 10;
 
 impl Arena {
     /// Copies `parts` one behind the other.
