@@ -33,6 +33,8 @@ pub struct Plan {
     pub apply_stall: u64,
     pub transfer: u64,
     pub members_change: u64,
+    /// Learners may become voters.
+    pub promote: bool,
 }
 
 enum Event {
@@ -304,7 +306,7 @@ impl Cluster {
         let used = self.members.contains_key(&joiner);
         let (kind, node_id) = match self.rng.below(4) {
             0 if self.plan.joiners > 0 && !used => (ConfChangeType::AddLearnerNode, joiner),
-            1 if !known.learners.is_empty() => {
+            1 if !known.learners.is_empty() && self.plan.promote => {
                 (ConfChangeType::AddNode, *self.rng.pick(&known.learners))
             }
             2 if known.voters.len() > 2 && self.rng.one_in(3) => {

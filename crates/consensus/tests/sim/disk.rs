@@ -112,7 +112,11 @@ impl Disk {
             .drain(..)
             .flat_map(|pending| pending.records)
             .collect();
-        let kept = rng.below(unsynced.len() as u64 + 1) as usize;
+        let kept = match rng.below(3) {
+            0 => 0,
+            1 => unsynced.len(),
+            _ => rng.below(unsynced.len() as u64 + 1) as usize,
+        };
         self.durable.extend(unsynced.into_iter().take(kept));
     }
 

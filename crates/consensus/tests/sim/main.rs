@@ -26,6 +26,7 @@ const CALM: Plan = Plan {
     apply_stall: 0,
     transfer: 0,
     members_change: 0,
+    promote: true,
 };
 
 const ROUGH: Plan = Plan {
@@ -117,7 +118,9 @@ fn a_sole_voter_with_learners_never_reuses_a_term() {
         joiners: 2,
         members_change: 60,
         partition: 0,
-        crash: 80,
+        crash: 60,
+        disk_stall: 25,
+        promote: false,
         ..ROUGH
     };
     run("sole voter", plan, 25);

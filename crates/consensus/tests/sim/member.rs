@@ -66,10 +66,14 @@ impl Member {
         if rng.one_in(2) {
             start.applied = self.machine.applied.max(start.snapshot.index);
         }
+        let alone = start.conf_state.voters == [self.id];
         self.epoch += 1;
-        let core = Core::new(config(self.id, rng.next()), start, self.epoch);
-        self.core =
-            Some(core.unwrap_or_else(|error| panic!("member {} cannot start: {error}", self.id)));
+        let mut core = Core::new(config(self.id, rng.next()), start, self.epoch)
+            .unwrap_or_else(|error| panic!("member {} cannot start: {error}", self.id));
+        if alone {
+            core.campaign();
+        }
+        self.core = Some(core);
     }
 
     /// Loses what is not durable.
