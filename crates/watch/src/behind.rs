@@ -55,7 +55,6 @@ impl Dispatcher {
     /// Takes up to a group of waiting watchers; gives those that the log can serve.
     fn take_waiting(&mut self) -> Vec<Cursor> {
         let first = self.shared.log().first();
-        let compacted = self.shared.compacted();
         let mut cursors = Vec::new();
         for _ in 0..GROUP.min(self.waiting.len()) {
             let Some(handle) = self.waiting.pop_front() else {
@@ -72,8 +71,6 @@ impl Dispatcher {
                 Stats::sub(&self.shared.stats.behind, 1);
             } else if watcher.next >= first {
                 cursors.push(watcher.cursor(handle));
-            } else if watcher.next < compacted {
-                self.lose(handle, compacted);
             } else {
                 self.cold.push_back(handle);
             }

@@ -1,5 +1,7 @@
 //! What the store can tell about revisions that are no longer in the event log.
 
+use std::sync::Arc;
+
 use api::RawKv;
 use bytes::Bytes;
 
@@ -45,4 +47,38 @@ pub trait History: Send + Sync {
 
     /// The revision of the last compaction; revisions below it are gone.
     fn compact_revision(&self) -> i64;
+}
+
+impl History for mvcc::Store {
+    fn events_since(
+        &self,
+        from: i64,
+        max_revisions: usize,
+        max_bytes: usize,
+    ) -> Result<HistoryChunk, HistoryError> {
+        match Self::events_since(self, from, max_revisions, max_bytes) {
+            Ok(batch) => {
+                let revision = |(revision, events): (i64, Arc<_>)| Revision::new(revision, events);
+                let revisions = batch.transactions.into_iter().map(revision).collect();
+                Ok(HistoryChunk {
+                    revisions,
+                    next: batch.next,
+                })
+            }
+            Err(mvcc::Error::Compacted) => Err(HistoryError::Compacted),
+            Err(error) => Err(HistoryError::Store(error.to_string())),
+        }
+    }
+
+    fn kv_at(&self, key: &Bytes, revision: i64) -> Option<RawKv> {
+        Self::kv_at(self, key, revision)
+    }
+
+    fn current_revision(&self) -> i64 {
+        Self::current_revision(self)
+    }
+
+    fn compact_revision(&self) -> i64 {
+        Self::compact_revision(self)
+    }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -91,10 +91,15 @@ impl Hub {
         self.shared.set_compacted(revision);
     }
 
-    /// The store was replaced, by a snapshot from the leader. Watchers go on from the revision
-    /// they need next, out of the new store's history.
-    pub fn replace_history(&self, history: Arc<dyn History>) {
-        self.shared.replace_history(history);
+    /// What a store needs to publish here. It does not keep the hub alive.
+    pub fn sink(&self) -> Arc<dyn mvcc::EventSink> {
+        Arc::new(Sink(Arc::downgrade(&self.shared)))
+    }
+
+    /// The store's content was replaced, by a snapshot from the leader. Watchers go on from the
+    /// revision they need next, out of the new history.
+    pub fn restored(&self) {
+        self.shared.restored();
     }
 
     /// The store in use.
@@ -119,6 +124,23 @@ impl Drop for Hub {
         for thread in self.threads.drain(..) {
             // A panic there was reported by its own thread.
             let _ = thread.join();
+        }
+    }
+}
+
+/// The store holds its sink and the hub holds the store as its history; weak, lest neither ends.
+struct Sink(Weak<Shared>);
+
+impl mvcc::EventSink for Sink {
+    fn publish(&self, revision: i64, events: Arc<[Event]>) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.publish(Revision::new(revision, events));
+        }
+    }
+
+    fn compacted(&self, revision: i64) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.set_compacted(revision);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use crate::range::KeyRange;
+use crate::range::{End, KeyRange};
 use crate::tree::Tree;
 
 /// Numbers, each with a range of keys. A number stands for a watcher in a table and should be
@@ -22,9 +22,11 @@ pub(crate) struct Index {
 impl Index {
     /// Adds a number that is not in the index.
     pub(crate) fn insert(&mut self, range: &KeyRange, number: u32) {
-        let list = match range.interval_end() {
-            None => self.single.entry(range.begin().clone()).or_default(),
-            Some(end) => self.intervals.members_or_new(range.begin(), end),
+        let begin = range.begin();
+        let list = match range.end() {
+            End::Single => self.single.entry(begin.clone()).or_default(),
+            End::Before(end) => self.intervals.members_or_new(begin, Some(end)),
+            End::Open => self.intervals.members_or_new(begin, None),
         };
         let place = number as usize;
         if self.position.len() <= place {
@@ -36,9 +38,11 @@ impl Index {
 
     /// Removes a number with the range it was added with.
     pub(crate) fn remove(&mut self, range: &KeyRange, number: u32) {
-        let list = match range.interval_end() {
-            None => self.single.get_mut(range.begin()),
-            Some(end) => self.intervals.members(range.begin(), end),
+        let begin = range.begin();
+        let list = match range.end() {
+            End::Single => self.single.get_mut(begin),
+            End::Before(end) => self.intervals.members(begin, Some(end)),
+            End::Open => self.intervals.members(begin, None),
         };
         let Some(list) = list else { return };
         let position = self.position[number as usize];
@@ -50,11 +54,12 @@ impl Index {
             self.position[moved as usize] = position;
         }
         if list.is_empty() {
-            match range.interval_end() {
-                None => {
-                    self.single.remove(range.begin());
+            match range.end() {
+                End::Single => {
+                    self.single.remove(begin);
                 }
-                Some(end) => self.intervals.remove(range.begin(), end),
+                End::Before(end) => self.intervals.remove(begin, Some(end)),
+                End::Open => self.intervals.remove(begin, None),
             }
         }
     }

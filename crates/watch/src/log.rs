@@ -28,10 +28,10 @@ impl Revision {
     }
 }
 
-/// Memory one event holds on to, about.
+/// Memory one event holds on to, about; its key is part of the pair.
 fn event_bytes(event: &Event) -> usize {
     let prev = event.prev.as_ref().map_or(0, |prev| prev.encoded().len());
-    size_of::<Event>() + event.key.len() + event.kv.encoded().len() + prev
+    size_of::<Event>() + event.kv.encoded().len() + prev
 }
 
 /// Bounds of the log. At least one revision stays, however large it is.

@@ -9,8 +9,9 @@ pub struct KeyRange {
     end: End,
 }
 
+/// Where a range ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum End {
+pub(crate) enum End {
     /// Only the key itself.
     Single,
     /// All keys below this one.
@@ -42,13 +43,8 @@ impl KeyRange {
         &self.begin
     }
 
-    /// The interval: `None` for a single key, `Some(None)` for one without an upper end.
-    pub(crate) fn interval_end(&self) -> Option<Option<&Bytes>> {
-        match &self.end {
-            End::Single => None,
-            End::Before(end) => Some(Some(end)),
-            End::Open => Some(None),
-        }
+    pub(crate) fn end(&self) -> &End {
+        &self.end
     }
 
     /// Whether a key lies in the range.

@@ -1,5 +1,6 @@
 //! Answers as the messages clients get.
 
+use api::RawKv;
 use api::etcdserverpb::{ResponseHeader, WatchResponse};
 use api::mvccpb;
 use prost::Message;
@@ -76,11 +77,9 @@ fn message(event: &Event, revision: i64, prev_kv: bool, history: &dyn History) -
         EventKind::Put => mvccpb::event::EventType::Put,
         EventKind::Delete => mvccpb::event::EventType::Delete,
     };
-    let prev_kv = if prev_kv && !event.create {
-        event
-            .prev
-            .clone()
-            .or_else(|| history.kv_at(&event.key, revision - 1))
+    let wanted = prev_kv && !event.create;
+    let prev_kv = if wanted {
+        state_before(event, revision, history)
     } else {
         None
     };
@@ -88,6 +87,14 @@ fn message(event: &Event, revision: i64, prev_kv: bool, history: &dyn History) -
         r#type: kind as i32,
         kv: Some(event.kv.clone()),
         prev_kv,
+    }
+}
+
+/// The state of the event's key at the revision before; a change of the same transaction is not it.
+fn state_before(event: &Event, revision: i64, history: &dyn History) -> Option<RawKv> {
+    match &event.prev {
+        Some(prev) if event.sub == 0 || prev.mod_revision() < revision => Some(prev.clone()),
+        _ => history.kv_at(&event.key, revision - 1),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::stats::Stats;
 pub(crate) struct Shared {
     log: Mutex<EventLog>,
     commands: Mutex<Vec<Command>>,
-    history: Mutex<Arc<dyn History>>,
+    history: Arc<dyn History>,
     /// Revision of the last compaction.
     compacted: AtomicI64,
     /// Watchers that exist or are asked for. With none the dispatcher can sleep on.
@@ -44,7 +44,7 @@ impl Shared {
             log: Mutex::new(EventLog::new(history.current_revision(), limits)),
             commands: Mutex::default(),
             compacted: AtomicI64::new(history.compact_revision()),
-            history: Mutex::new(history),
+            history,
             watchers: AtomicUsize::new(0),
             sleeping: AtomicBool::new(false),
             dispatcher: OnceLock::new(),
@@ -58,7 +58,7 @@ impl Shared {
     }
 
     pub(crate) fn history(&self) -> Arc<dyn History> {
-        Arc::clone(&lock(&self.history))
+        Arc::clone(&self.history)
     }
 
     /// Adds a revision. Called by the apply thread: one short lock, and a wake-up at most.
@@ -70,14 +70,12 @@ impl Shared {
         }
     }
 
-    /// The store was replaced as a whole, by a snapshot of the leader.
-    pub(crate) fn replace_history(&self, history: Arc<dyn History>) {
+    /// The store's content was replaced, by a snapshot of the leader.
+    pub(crate) fn restored(&self) {
         let mut removed = Vec::new();
-        self.compacted
-            .store(history.compact_revision(), Ordering::SeqCst);
-        let last = history.current_revision();
-        *lock(&self.history) = history;
-        self.log().restart(last, &mut removed);
+        self.set_compacted(self.history.compact_revision());
+        self.log()
+            .restart(self.history.current_revision(), &mut removed);
         self.wake();
     }
 

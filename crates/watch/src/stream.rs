@@ -93,7 +93,7 @@ impl StreamReceiver {
 
     /// See [`StreamReceiver::recv`].
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<WatchItem>> {
-        self.next(Some(cx))
+        self.next(Some(&*cx))
     }
 
     /// The next answer if there is one already.
@@ -104,9 +104,9 @@ impl StreamReceiver {
         }
     }
 
-    fn next(&mut self, cx: Option<&mut Context<'_>>) -> Poll<Option<WatchItem>> {
+    fn next(&mut self, cx: Option<&Context<'_>>) -> Poll<Option<WatchItem>> {
         if self.items.is_empty() {
-            match self.queue.take(&mut self.items, cx.as_deref()) {
+            match self.queue.take(&mut self.items, cx) {
                 Taken::Items { drained, requester } => {
                     if drained {
                         self.shared.send(Command::Drained(self.id));

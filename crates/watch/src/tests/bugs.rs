@@ -130,7 +130,7 @@ fn issue_15271_a_snapshot_does_not_take_watchers_back() {
     for _ in 0..3 {
         sim.write_unseen(&[(key("a"), Some(key("x")))]);
     }
-    sim.replace_history();
+    sim.restored();
     control.progress().unwrap();
     sim.settle();
     sim.put("a");
@@ -154,7 +154,7 @@ fn issue_15271_a_compacted_snapshot_ends_watchers_that_miss_something() {
         sim.write_unseen(&[(key("a"), Some(key("x")))]);
     }
     sim.store.compact(5);
-    sim.replace_history();
+    sim.restored();
     sim.settle();
     assert_eq!(
         brief(&drain(&mut receiver)),
@@ -179,7 +179,7 @@ fn issue_20221_a_future_watcher_gets_nothing_older_than_it_asked_for() {
     for _ in 0..2 {
         sim.write_unseen(&[(key("a"), Some(key("x")))]);
     }
-    sim.replace_history();
+    sim.restored();
     for _ in 0..2 {
         control.tick_progress();
         control.progress().unwrap();
@@ -198,7 +198,7 @@ fn issue_20221_a_future_watcher_gets_nothing_older_than_it_asked_for() {
     for _ in 0..5 {
         sim.write_unseen(&[(key("a"), Some(key("x")))]);
     }
-    sim.replace_history();
+    sim.restored();
     sim.settle();
     assert_eq!(
         brief(&drain(&mut receiver)),

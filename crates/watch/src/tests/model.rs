@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use api::etcdserverpb::ResponseHeader;
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -202,24 +203,17 @@ impl Client {
             body: Body::Events(events.clone()),
         };
         let response = item
-            .into_responses(Default::default(), store, usize::MAX)
+            .into_responses(ResponseHeader::default(), store, usize::MAX)
             .remove(0);
         for (event, message) in events.iter().zip(&response.events) {
             let revision = event.kv.mod_revision();
             let shown = view.prev_kv && !event.create && revision > store.compact_revision();
-            let within = store.events(revision);
-            let wanted = within
-                .iter()
-                .find(|one| one.key == event.key && one.kv == event.kv);
-            let wanted = wanted.unwrap().prev.clone().filter(|_| shown);
-            // Within one transaction the state before may be of the same revision; the store is
-            // asked for the revision before.
-            if wanted
-                .as_ref()
-                .is_none_or(|prev| prev.mod_revision() < revision)
-            {
-                assert_eq!(message.prev_kv, wanted);
-            }
+            let wanted = if shown {
+                store.kv_at(&event.key, revision - 1)
+            } else {
+                None
+            };
+            assert_eq!(message.prev_kv, wanted);
         }
     }
 }
@@ -262,7 +256,7 @@ impl World {
                         .store
                         .compact(self.sim.store.current_revision() - back);
                 }
-                self.sim.replace_history();
+                self.sim.restored();
             }
             Op::Open(at) if self.clients[*at].is_none() => {
                 let (control, receiver) = self.sim.stream_with(self.config);

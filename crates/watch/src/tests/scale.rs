@@ -79,7 +79,7 @@ fn ten_thousand_watchers_behind() {
     for _ in 0..50 {
         sim.write_unseen(&[(Bytes::from_static(b"a"), Some(Bytes::new()))]);
     }
-    sim.replace_history();
+    sim.restored();
     let mut reads = 0;
     while sim.round() || sim.read_history() {
         reads += 1;

@@ -442,7 +442,7 @@ fn an_answer_larger_than_the_queue_is_let_in_alone() {
 fn failing_reads_of_the_store_only_delay() {
     let mut sim = Sim::new();
     sim.write_unseen(&[(key("a"), Some(key("1")))]);
-    sim.replace_history();
+    sim.restored();
     sim.store.fail_next_reads(3);
     let (control, mut receiver) = sim.stream();
     control.create(watch(0, "a", 1)).unwrap();
@@ -534,7 +534,7 @@ fn previous_states_are_shown_unless_compacted_and_are_read_if_unknown() {
     sim.delete("a"); // 4
     sim.put("a"); // 5: creation again
     let unseen = sim.write_unseen(&[(key("a"), Some(key("x")))]);
-    sim.replace_history();
+    sim.restored();
     let (control, mut receiver) = sim.stream();
     let spec = |start| WatchSpec {
         prev_kv: true,

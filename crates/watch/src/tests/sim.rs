@@ -48,11 +48,12 @@ impl Store {
         let mut events: Vec<Event> = Vec::new();
         for (key, value) in changes {
             let prev = data.live.get(key).cloned();
-            let event = match value {
+            let mut event = match value {
                 Some(value) => put(key, value, revision, prev),
                 None if prev.is_none() => continue,
                 None => delete(key, revision, prev),
             };
+            event.sub = events.len() as i64;
             match event.kind {
                 EventKind::Put => data.live.insert(key.clone(), event.kv.clone()),
                 EventKind::Delete => data.live.remove(key),
@@ -248,8 +249,8 @@ impl Sim {
     }
 
     /// Tells the hub that the store was replaced.
-    pub fn replace_history(&self) {
-        self.shared.replace_history(self.store.clone());
+    pub fn restored(&self) {
+        self.shared.restored();
     }
 
     /// One round of the dispatcher; true if it wants another one at once.
