@@ -270,18 +270,21 @@ fn check_kind(kind: Type, message: &raftpb::Message) -> Result<(), StepError> {
     }
     match kind {
         Type::MsgPropose if message.entries.is_empty() => {
-            Err(StepError::Malformed("proposal without entries"))
+            return Err(StepError::Malformed("proposal without entries"));
         }
-        Type::MsgPropose => Ok(()),
         Type::MsgReadIndex | Type::MsgReadIndexResp => match message.entries.as_slice() {
-            [entry] if entry.data.len() <= MAX_CONTEXT => Ok(()),
-            _ => Err(StepError::Malformed("read index needs one entry")),
+            [entry] if entry.data.len() <= MAX_CONTEXT => {}
+            _ => return Err(StepError::Malformed("read index needs one entry")),
         },
-        _ if message.term == 0 => Err(StepError::Malformed("term 0")),
-        Type::MsgAppend => check_append(message),
-        Type::MsgSnapshot => check_snapshot(message),
-        _ => Ok(()),
+        Type::MsgAppend => check_append(message)?,
+        Type::MsgSnapshot => check_snapshot(message)?,
+        _ => {}
     }
+    // Only what is passed on to the leader has no term; in anything else `raft` takes 0 for "our own".
+    if message.term == 0 && !matches!(kind, Type::MsgPropose | Type::MsgReadIndex) {
+        return Err(StepError::Malformed("term 0"));
+    }
+    Ok(())
 }
 
 /// Entries must continue each other from `index` on, with terms that do not fall and do not exceed the sender's.
