@@ -127,7 +127,7 @@ impl Store {
             },
         )?;
         drop(pin);
-        result?;
+        let _ = result?;
         collector.close();
         Ok(collector.batch)
     }

@@ -43,8 +43,4 @@ impl Span<'_> {
     pub fn before_end(&self, key: &[u8]) -> bool {
         self.end.is_none_or(|end| key < end)
     }
-
-    pub fn contains(&self, key: &[u8]) -> bool {
-        key >= self.start && self.before_end(key)
-    }
 }

@@ -15,6 +15,17 @@ struct Generation {
     revisions: Vec<Revision>,
 }
 
+/// Where the part of a history begins that a compaction leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Oldest {
+    /// With this earlier generation.
+    Ended(usize),
+    /// With the present generation.
+    Present,
+    /// Nothing is left.
+    None,
+}
+
 /// What only keys with a past have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Past {
@@ -191,22 +202,44 @@ impl Entry {
         None
     }
 
-    /// The change that a compaction at `at` keeps of this key, whether or not it is a deletion.
-    fn kept(&self, at: i64) -> Option<(Revision, bool)> {
-        for generation in self.generations() {
-            let revisions = &generation.revisions;
-            if revisions.last().is_some_and(|last| last.main >= at) {
-                let (i, kept) = newest_until(revisions, at)?;
-                return Some((kept, i + 1 == revisions.len()));
-            }
+    /// The generation a compaction at `at` leaves as the oldest.
+    ///
+    /// That is the first one that had not ended before `at`; but a later one if it had begun by then. The second half
+    /// matters only if a transaction deletes a key and then puts it again: etcd forgets it, and loses the put when
+    /// compacted at exactly that revision.
+    fn oldest_after(&self, at: i64) -> Oldest {
+        let generations = self.generations();
+        let ended =
+            generations.partition_point(|g| g.revisions.last().is_some_and(|last| last.main < at));
+        let begun =
+            |revisions: &[Revision]| revisions.first().is_some_and(|first| first.main <= at);
+        let later = generations
+            .iter()
+            .rposition(|g| begun(&g.revisions))
+            .filter(|later| *later > ended);
+        let present_begun = self.revisions().first().unwrap_or(&self.head).main <= at;
+        if ended < generations.len() && !present_begun {
+            return Oldest::Ended(later.unwrap_or(ended));
         }
         if self.dead && self.head.main < at {
-            return None;
+            Oldest::None
+        } else {
+            Oldest::Present
         }
-        if self.head.main <= at {
-            return Some((self.head, self.dead));
+    }
+
+    /// The change that a compaction at `at` keeps of this key, and whether it is a deletion.
+    fn kept(&self, at: i64) -> Option<(Revision, bool)> {
+        match self.oldest_after(at) {
+            Oldest::Ended(i) => {
+                let revisions = &self.generations()[i].revisions;
+                let (i, kept) = newest_until(revisions, at)?;
+                Some((kept, i + 1 == revisions.len()))
+            }
+            Oldest::Present if self.head.main <= at => Some((self.head, self.dead)),
+            Oldest::Present => newest_until(self.revisions(), at).map(|(_, kept)| (kept, false)),
+            Oldest::None => None,
         }
-        newest_until(self.revisions(), at).map(|(_, kept)| (kept, false))
     }
 
     /// The change of this key that is part of the state at `at` in the sense of the hash: what a compaction there
@@ -221,33 +254,30 @@ impl Entry {
     /// whether anything is left at all.
     pub fn compact(&mut self, at: i64) -> (Option<Revision>, bool) {
         let kept = self.kept(at).map(|(kept, _)| kept);
-        let Some(past) = &mut self.past else {
-            return (kept, !(self.dead && self.head.main < at));
-        };
-        let ended = past
-            .generations
-            .iter()
-            .position(|g| g.revisions.last().is_some_and(|last| last.main >= at));
-        if let Some(ended) = ended {
-            past.generations.drain(..ended);
-            if let (Some(kept), Some(first)) = (kept, past.generations.first_mut()) {
-                first.revisions.retain(|revision| *revision >= kept);
+        let oldest = self.oldest_after(at);
+        if let Some(past) = &mut self.past {
+            let revisions = match oldest {
+                Oldest::Ended(i) => {
+                    past.generations.drain(..i);
+                    past.generations
+                        .first_mut()
+                        .map(|generation| &mut generation.revisions)
+                }
+                Oldest::Present | Oldest::None => {
+                    past.generations = Vec::new();
+                    Some(&mut past.revisions)
+                }
+            };
+            if let (Some(kept), Some(revisions)) = (kept, revisions) {
+                revisions.retain(|revision| *revision >= kept);
+                revisions.shrink_to_fit();
             }
             past.generations.shrink_to_fit();
-            return (kept, true);
+            if past.revisions.is_empty() && past.generations.is_empty() {
+                self.past = None;
+            }
         }
-        past.generations = Vec::new();
-        if self.dead && self.head.main < at {
-            return (None, false);
-        }
-        if let Some(kept) = kept {
-            past.revisions.retain(|revision| *revision >= kept);
-            past.revisions.shrink_to_fit();
-        }
-        if past.revisions.is_empty() {
-            self.past = None;
-        }
-        (kept, true)
+        (kept, oldest != Oldest::None)
     }
 
     /// The newest pair if it is in the cache; notes that it was wanted.
