@@ -206,7 +206,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-fn child<'a>(view: View<'a>, index: usize) -> Result<NodeRef<'a>, Error> {
+fn child(view: View<'_>, index: usize) -> Result<NodeRef<'_>, Error> {
     if view.count() == 0 {
         return Err(corrupt(view.page_id(), "branch without children"));
     }

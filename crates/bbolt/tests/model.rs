@@ -94,9 +94,12 @@ impl World {
         for number in 0..4 {
             let path = path(number);
             match path.split_last().unwrap() {
-                (name, []) => drop(tx.create_bucket(name).unwrap()),
+                (name, []) => tx.create_bucket(name).map(|_| ()).unwrap(),
                 (name, parents) => {
-                    at_path(&mut tx, parents, |b| drop(b.create_bucket(name).unwrap())).unwrap();
+                    at_path(&mut tx, parents, |b| {
+                        b.create_bucket(name).map(|_| ()).unwrap();
+                    })
+                    .unwrap();
                 }
             }
             let mut model = &mut world.committed;
@@ -158,9 +161,14 @@ impl World {
 /// Applies one change to the transaction and to the model; both must agree on errors.
 fn apply(tx: &mut bbolt::WriteTx, model: &mut Model, op: &Op) {
     let number = match op {
-        Op::Put(p, ..) | Op::Append(p, ..) | Op::Delete(p, ..) | Op::DeleteRange(p, ..) => *p,
-        Op::CreateBucket(p, _) | Op::DeleteBucket(p, _) => *p,
-        Op::SetSequence(p, _) | Op::FillPercent(p, _) => *p,
+        Op::Put(p, ..)
+        | Op::Append(p, ..)
+        | Op::Delete(p, ..)
+        | Op::DeleteRange(p, ..)
+        | Op::CreateBucket(p, _)
+        | Op::DeleteBucket(p, _)
+        | Op::SetSequence(p, _)
+        | Op::FillPercent(p, _) => *p,
         _ => return,
     };
     let path = path(number);
@@ -301,7 +309,7 @@ fn run(options: Options, ops: &[Op]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, max_shrink_iters: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, max_shrink_iters: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn behaves_like_maps_of_maps(ops in prop::collection::vec(op(), 1..120)) {
