@@ -445,7 +445,7 @@ fn check_events(model: &Model, events: &[Event], main: i64, expected: &[(EventKi
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     #[test]
     fn the_store_is_what_the_model_is(steps in proptest::collection::vec(step(), 1..80)) {

@@ -2,6 +2,8 @@
 
 mod bulk;
 mod entry;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 pub(crate) use entry::Entry;

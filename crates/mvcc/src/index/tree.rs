@@ -147,10 +147,11 @@ impl Tree {
         let effect = upsert(&mut self.root.node, key, change);
         note(&mut self.root, &effect);
         if let Some(right) = effect.split {
-            let left = std::mem::replace(
+            let mut left = std::mem::replace(
                 &mut self.root,
                 Node::Inner(Vec::new()).into_child(Box::default()),
             );
+            left.live -= right.live;
             let mut children = Vec::with_capacity(MAX);
             children.extend([left, right]);
             self.root = Node::Inner(children).into_child(Box::default());
