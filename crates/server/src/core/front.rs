@@ -1,0 +1,188 @@
+//! The member as its frontends know it.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use api::Error;
+use api::etcdserverpb as pb;
+
+use super::Member;
+use crate::frontend::{Frontend, Gauges, RaftStatus, Snapshot, Versions};
+
+impl Frontend for Member {
+    fn header(&self) -> pb::ResponseHeader {
+        self.response_header()
+    }
+
+    fn has_leader(&self) -> bool {
+        self.node.status().leader != 0
+    }
+
+    fn is_leader(&self) -> bool {
+        Member::is_leader(self)
+    }
+
+    fn is_learner(&self) -> bool {
+        self.membership().local().is_some_and(|member| member.is_learner)
+    }
+
+    fn check_quota(&self, cost: i64) -> Result<(), Error> {
+        Member::check_quota(self, cost)
+    }
+
+    fn range(
+        &self,
+        request: pb::RangeRequest,
+    ) -> impl Future<Output = Result<pb::RangeResponse, Error>> + Send {
+        Member::range(self, request)
+    }
+
+    fn put(
+        &self,
+        request: pb::PutRequest,
+    ) -> impl Future<Output = Result<pb::PutResponse, Error>> + Send {
+        Member::put(self, request)
+    }
+
+    fn delete_range(
+        &self,
+        request: pb::DeleteRangeRequest,
+    ) -> impl Future<Output = Result<pb::DeleteRangeResponse, Error>> + Send {
+        Member::delete_range(self, request)
+    }
+
+    fn txn(
+        &self,
+        request: pb::TxnRequest,
+    ) -> impl Future<Output = Result<pb::TxnResponse, Error>> + Send {
+        Member::txn(self, request)
+    }
+
+    fn compact(
+        &self,
+        request: pb::CompactionRequest,
+    ) -> impl Future<Output = Result<pb::CompactionResponse, Error>> + Send {
+        Member::compact(self, request)
+    }
+
+    fn lease_grant(
+        &self,
+        request: pb::LeaseGrantRequest,
+    ) -> impl Future<Output = Result<pb::LeaseGrantResponse, Error>> + Send {
+        Member::lease_grant(self, request)
+    }
+
+    fn lease_revoke(
+        &self,
+        request: pb::LeaseRevokeRequest,
+    ) -> impl Future<Output = Result<pb::LeaseRevokeResponse, Error>> + Send {
+        Member::lease_revoke(self, request)
+    }
+
+    fn lease_renew(&self, id: i64) -> impl Future<Output = Result<i64, Error>> + Send {
+        Member::lease_renew(self, id)
+    }
+
+    fn lease_time_to_live(
+        &self,
+        request: pb::LeaseTimeToLiveRequest,
+    ) -> impl Future<Output = Result<pb::LeaseTimeToLiveResponse, Error>> + Send {
+        Member::lease_time_to_live(self, request)
+    }
+
+    fn lease_leases(&self) -> Vec<i64> {
+        Member::lease_leases(self)
+    }
+
+    fn member_list(
+        &self,
+        linearizable: bool,
+    ) -> impl Future<Output = Result<Vec<pb::Member>, Error>> + Send {
+        Member::member_list(self, linearizable)
+    }
+
+    fn alarm(
+        &self,
+        request: pb::AlarmRequest,
+    ) -> impl Future<Output = Result<pb::AlarmResponse, Error>> + Send {
+        Member::alarm(self, request)
+    }
+
+    fn alarms(&self) -> Vec<pb::AlarmMember> {
+        self.alarms.list()
+    }
+
+    fn status(&self) -> pb::StatusResponse {
+        Member::status(self)
+    }
+
+    fn defragment(&self) -> impl Future<Output = Result<(), Error>> + Send {
+        Member::defragment(self)
+    }
+
+    fn hash(&self) -> impl Future<Output = Result<u32, Error>> + Send {
+        Member::hash(self)
+    }
+
+    fn hash_kv(
+        &self,
+        revision: i64,
+    ) -> impl Future<Output = Result<pb::HashKvResponse, Error>> + Send {
+        Member::hash_kv(self, revision)
+    }
+
+    fn snapshot(&self) -> impl Future<Output = Result<Snapshot, Error>> + Send {
+        Member::snapshot(self)
+    }
+
+    fn move_leader(&self, target: u64) -> impl Future<Output = Result<(), Error>> + Send {
+        Member::move_leader(self, target)
+    }
+
+    fn versions(&self) -> Versions {
+        let cluster = self.membership().version().map(|v| v.to_string());
+        Versions {
+            server: crate::start::SERVER_VERSION.to_owned(),
+            cluster: cluster.unwrap_or_default(),
+            storage: self.storage_version(),
+        }
+    }
+
+    fn raft_status(&self) -> RaftStatus {
+        let status = self.node.status();
+        RaftStatus {
+            id: self.id,
+            term: status.term,
+            vote: status.leader,
+            commit: status.committed,
+            applied: self.applied(),
+            leader: status.leader,
+        }
+    }
+
+    fn gauges(&self) -> Gauges {
+        let store = self.store.stats();
+        let watch = self.hub.stats();
+        Gauges {
+            leader_changes: self.leader_changes(),
+            committed: self.node.status().committed,
+            applied: self.applied(),
+            proposals_pending: self.pending.len() as u64,
+            quota_bytes: self.quota.bytes(),
+            db_size: self.backend.size(),
+            db_size_in_use: self.backend.size_in_use(),
+            open_reads: self.backend.open_read_txs(),
+            current_revision: store.revision,
+            compact_revision: store.compacted,
+            keys: store.keys as u64,
+            watch_streams: watch.streams,
+            watchers: watch.watchers,
+            slow_watchers: watch.behind,
+            pending_events: 0,
+        }
+    }
+
+    fn watch_hub(&self) -> &Arc<watch::Hub> {
+        &self.hub
+    }
+}

@@ -1,0 +1,108 @@
+//! Reads and writes of keys.
+
+use api::etcdserverpb as pb;
+use apply::{Op, Response};
+
+use super::Member;
+
+/// Takes the answer of the kind that the request has; anything else would be a defect of ours.
+macro_rules! expect_response {
+    ($response:expr, $kind:ident) => {
+        match $response {
+            Response::$kind(response) => response,
+            other => unreachable!("a {} was answered by {other:?}", stringify!($kind)),
+        }
+    };
+}
+pub(crate) use expect_response;
+
+impl Member {
+    /// Answers a range, linearizable unless asked otherwise.
+    pub async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, api::Error> {
+        if !request.serializable {
+            self.linearizable().await?;
+        }
+        let mut response = self.range_now(&request)?;
+        self.fill(&mut response.header);
+        Ok(response)
+    }
+
+    /// Answers a range from what is applied here.
+    pub(crate) fn range_now(
+        &self,
+        request: &pb::RangeRequest,
+    ) -> Result<pb::RangeResponse, api::Error> {
+        self.store
+            .range(&request.key, &request.range_end, &apply::range_options(request))
+            .map(apply::range_response)
+            .map_err(apply::store_error)
+    }
+
+    /// Puts a key.
+    pub async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, api::Error> {
+        let mut response = expect_response!(self.propose(Op::Put(request)).await?, Put);
+        self.fill(&mut response.header);
+        Ok(response)
+    }
+
+    /// Deletes a range.
+    pub async fn delete_range(
+        &self,
+        request: pb::DeleteRangeRequest,
+    ) -> Result<pb::DeleteRangeResponse, api::Error> {
+        let response = self.propose(Op::DeleteRange(request)).await?;
+        let mut response = expect_response!(response, DeleteRange);
+        self.fill(&mut response.header);
+        Ok(response)
+    }
+
+    /// Runs a transaction; one that only reads is answered here.
+    pub async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, api::Error> {
+        let mut response = if is_read_only(&request) {
+            if !is_serializable(&request) {
+                self.linearizable().await?;
+            }
+            apply::read_only_txn(&self.store, &request)?
+        } else {
+            expect_response!(self.propose(Op::Txn(request)).await?, Txn)
+        };
+        self.fill(&mut response.header);
+        Ok(response)
+    }
+
+    /// Compacts the history up to a revision; `physical` waits until the space is free.
+    pub async fn compact(
+        &self,
+        request: pb::CompactionRequest,
+    ) -> Result<pb::CompactionResponse, api::Error> {
+        let (revision, physical) = (request.revision, request.physical);
+        let result = self.propose(Op::Compaction(request)).await;
+        if physical && matches!(result, Ok(_) | Err(api::Error::Compacted)) {
+            let store = std::sync::Arc::clone(&self.store);
+            super::maintenance::blocking("compact-wait", move || store.wait_compaction(revision))
+                .await?
+                .map_err(apply::store_error)?;
+        }
+        let mut response = expect_response!(result?, Compaction);
+        response.header.get_or_insert_default().revision = self.store.current_revision();
+        self.fill(&mut response.header);
+        Ok(response)
+    }
+}
+
+/// Whether a transaction has nothing but ranges in both branches.
+fn is_read_only(txn: &pb::TxnRequest) -> bool {
+    ranges(txn).all(|range| range.is_some())
+}
+
+/// Whether it may be answered from what is applied here: all its ranges say so, or there are none.
+fn is_serializable(txn: &pb::TxnRequest) -> bool {
+    ranges(txn).all(|range| range.is_some_and(|range| range.serializable))
+}
+
+fn ranges(txn: &pb::TxnRequest) -> impl Iterator<Item = Option<&pb::RangeRequest>> {
+    txn.success.iter().chain(&txn.failure).map(|op| match &op.request {
+        Some(pb::request_op::Request::RequestRange(range)) => Some(range),
+        _ => None,
+    })
+}

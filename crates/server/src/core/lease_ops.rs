@@ -1,0 +1,128 @@
+//! Leases as clients see them. Only the leader times them; renewing one is not replicated.
+
+use std::time::Duration;
+
+use api::etcdserverpb as pb;
+use apply::{Op, Response};
+use lease::Renewal;
+
+use super::Member;
+use super::kv_ops::expect_response;
+
+/// How long a renewal waits for this member to apply what is committed before the lease counts as unknown.
+const APPLY_WAIT: Duration = Duration::from_secs(1);
+/// How often a renewal looks whether an expired lease is gone.
+const EXPIRED_POLL: Duration = Duration::from_millis(50);
+
+impl Member {
+    /// Grants a lease; id 0 lets this member choose one.
+    pub async fn lease_grant(
+        &self,
+        mut request: pb::LeaseGrantRequest,
+    ) -> Result<pb::LeaseGrantResponse, api::Error> {
+        while request.id == 0 {
+            request.id = (self.ids.next() & (i64::MAX as u64)) as i64;
+        }
+        let response = self.propose(Op::LeaseGrant(request)).await?;
+        let mut response = expect_response!(response, LeaseGrant);
+        self.fill(&mut response.header);
+        Ok(response)
+    }
+
+    /// Revokes a lease and deletes its keys.
+    pub async fn lease_revoke(
+        &self,
+        request: pb::LeaseRevokeRequest,
+    ) -> Result<pb::LeaseRevokeResponse, api::Error> {
+        let response = self.propose(Op::LeaseRevoke(request)).await?;
+        let mut response = expect_response!(response, LeaseRevoke);
+        self.fill(&mut response.header);
+        Ok(response)
+    }
+
+    /// Renews a lease; the answer is its TTL in seconds, 0 when there is no such lease.
+    pub async fn lease_renew(&self, id: i64) -> Result<i64, api::Error> {
+        let deadline = tokio::time::Instant::now() + self.limits.request_timeout();
+        let mut caught_up = false;
+        loop {
+            let renewal = self.lessor().renew(id, self.now());
+            match renewal {
+                Ok(Renewal::Renewed { ttl, clear_checkpoint }) => {
+                    if clear_checkpoint {
+                        self.clear_checkpoint(id).await;
+                    }
+                    return Ok(ttl);
+                }
+                // It may be in an entry that is not applied yet.
+                Err(lease::Error::NotFound) if !caught_up => {
+                    self.wait_applied_committed(APPLY_WAIT).await?;
+                    caught_up = true;
+                }
+                Err(lease::Error::NotFound) => return Ok(0),
+                // Its revocation is on the way, or leadership is moving: look again until it is settled.
+                Ok(Renewal::Expired) => tokio::time::sleep(EXPIRED_POLL).await,
+                Err(lease::Error::NotPrimary) => {
+                    if self.is_stopping() {
+                        return Err(api::Error::Stopped);
+                    }
+                    tokio::time::sleep(EXPIRED_POLL).await;
+                }
+                Err(_) => return Err(api::Error::NotPrimaryLessor),
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return Err(if self.node.status().leader == 0 {
+                    api::Error::NoLeader
+                } else {
+                    api::Error::Timeout
+                });
+            }
+        }
+    }
+
+    /// A renewed lease starts over, so the remaining time that was replicated must not outlive it.
+    async fn clear_checkpoint(&self, id: i64) {
+        let checkpoints = vec![pb::LeaseCheckpoint { id, remaining_ttl: 0 }];
+        let op = Op::LeaseCheckpoint(pb::LeaseCheckpointRequest { checkpoints });
+        if let Err(error) = self.propose(op).await {
+            tracing::warn!("lease-id" = %format_args!("{id:016x}"), %error, "failed to checkpoint lease");
+        }
+    }
+
+    /// What is known of a lease.
+    pub async fn lease_time_to_live(
+        &self,
+        request: pb::LeaseTimeToLiveRequest,
+    ) -> Result<pb::LeaseTimeToLiveResponse, api::Error> {
+        self.wait_applied_committed(APPLY_WAIT).await?;
+        let mut response = pb::LeaseTimeToLiveResponse {
+            header: Some(self.response_header()),
+            id: request.id,
+            ..Default::default()
+        };
+        let lessor = self.lessor();
+        match lessor.time_to_live(request.id, self.now()) {
+            Ok(time) => {
+                (response.ttl, response.granted_ttl) = (time.ttl, time.granted_ttl);
+                if request.keys {
+                    let keys = lessor.keys(request.id).map_err(|_| api::Error::LeaseNotFound)?;
+                    response.keys = keys.cloned().collect();
+                }
+                Ok(response)
+            }
+            Err(lease::Error::NotPrimary) if self.node.status().leader == 0 => {
+                Err(api::Error::NoLeader)
+            }
+            Err(lease::Error::NotPrimary) => Err(api::Error::LeaderChanged),
+            Err(_) => {
+                response.ttl = -1;
+                Ok(response)
+            }
+        }
+    }
+
+    /// The ids of all leases, those that end first at the front.
+    pub fn lease_leases(&self) -> Vec<i64> {
+        let listing = self.lessor().leases();
+        listing.sorted()
+    }
+}

@@ -1,0 +1,24 @@
+//! One member: its shared state, the threads that change it, and what frontends can ask of it.
+//!
+//! [`Member`] is what all frontends share. The apply thread ([`applier`]) is the only writer of the
+//! replicated state; [`background`] does what a member does unasked.
+
+pub mod applier;
+pub mod background;
+mod cluster_ops;
+mod front;
+mod ids;
+mod kv_ops;
+mod lease_ops;
+mod maintenance;
+mod member;
+mod pending;
+mod reads;
+pub mod snapshots;
+mod waiter;
+
+pub use ids::IdGenerator;
+pub use member::{Limits, Member, MemberParts};
+pub use pending::{Outcome, Pending};
+pub use reads::Reads;
+pub use waiter::{Slot, Wait, Wakes};
