@@ -286,12 +286,14 @@ impl Shared {
         self.writer_back.notify_one();
     }
 
-    /// Frees the pages that no reader needs any more.
+    /// Frees the pages that no reader needs any more. The readers are copied so that beginning ones do not
+    /// wait: those see the last committed state, to which no pending page belongs.
     fn release(&self, freelist: &mut Freelist) {
-        let mut state = self.lock_state();
-        let closed = state.closed.take();
-        freelist.release(&state.readers, closed);
-        drop(state);
+        let (readers, closed) = {
+            let mut state = self.lock_state();
+            (state.readers.clone(), state.closed.take())
+        };
+        freelist.release(&readers, closed);
         self.free_pages
             .store(freelist.free_pages(), Ordering::Relaxed);
         self.pending_pages
@@ -308,14 +310,17 @@ impl Shared {
         freed: &[Span],
         stats: CommitStats,
     ) {
-        {
+        let (readers, old_map) = {
             let mut state = self.lock_state();
             state.meta = meta;
-            state.map = map;
-            writer
-                .freelist
-                .commit(meta.txid, took, freed, &state.readers);
-        }
+            (
+                state.readers.clone(),
+                std::mem::replace(&mut state.map, map),
+            )
+        };
+        // Giving a large mapping up takes time; nobody waits for it here.
+        drop(old_map);
+        writer.freelist.commit(meta.txid, took, freed, &readers);
         self.release(&mut writer.freelist);
         let mut commits = lock_mutex(&self.stats);
         *commits = (commits.0 + 1, stats);
