@@ -11,6 +11,7 @@ mod clients;
 mod generate;
 mod request;
 mod run;
+mod stream;
 mod watcher;
 
 pub use answer::Answer;
@@ -19,4 +20,5 @@ pub use clients::Clients;
 pub use generate::generate;
 pub use request::Request;
 pub use run::{Mismatch, run, run_list};
+pub use stream::{WatchStream, watch_key, watch_prefix};
 pub use watcher::WatchLog;
