@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -84,10 +84,13 @@ impl Outlet {
     }
 }
 
+/// What a stream does, until it ends with this result.
+type Work = Pin<Box<dyn Future<Output = Result<(), Status>> + Send>>;
+
 /// A stream of messages. Its work has no task of its own: it runs when the transport asks for data, so it pauses
 /// with a slow client and ends with a gone one.
 struct Stream {
-    work: Option<Pin<Box<dyn Future<Output = Result<(), Status>> + Send>>>,
+    work: Option<Work>,
     receiver: mpsc::Receiver<Bytes>,
     end: Status,
 }
@@ -168,16 +171,7 @@ impl Body for ResponseBody {
 }
 
 fn trailers(status: &Status) -> HeaderMap {
-    if status.code() == tonic::Code::Ok {
-        let mut map = HeaderMap::with_capacity(2);
-        map.insert("grpc-status", HeaderValue::from_static("0"));
-        map.insert("grpc-message", HeaderValue::from_static(""));
-        return map;
-    }
-    let mut map = HeaderMap::with_capacity(3);
-    if status.add_header(&mut map).is_err() {
-        // Its text has no valid encoding; the code alone has.
-        map.insert("grpc-status", HeaderValue::from(status.code() as i32));
-    }
+    let mut map = HeaderMap::with_capacity(2);
+    super::status::write(status, &mut map);
     map
 }

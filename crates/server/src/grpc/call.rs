@@ -106,10 +106,10 @@ mod tests {
     fn timeouts() {
         let cases: [(&[u8], Option<Duration>); 10] = [
             (b"5S", Some(Duration::from_secs(5))),
-            (b"2H", Some(Duration::from_secs(7200))),
-            (b"3M", Some(Duration::from_secs(180))),
+            (b"2H", Some(Duration::from_hours(2))),
+            (b"3M", Some(Duration::from_mins(3))),
             (b"4999996u", Some(Duration::from_micros(4_999_996))),
-            (b"99999999H", Some(Duration::from_secs(99_999_999 * 3600))),
+            (b"99999999H", Some(Duration::from_hours(99_999_999))),
             (b"7n", Some(Duration::from_nanos(7))),
             (b"123456789S", None),
             (b"S", None),

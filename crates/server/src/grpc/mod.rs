@@ -20,6 +20,7 @@ pub mod method;
 mod pieces;
 mod range_stream;
 mod services;
+mod status;
 mod stream;
 pub mod validate;
 mod watch;

@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_list_of_small_pairs_is_cut_into_equal_pieces() {
-        let mut pieces = Pieces::of(list(&[100; 10_000])).unwrap();
+        let mut pieces = Pieces::of(list(&vec![100; 10_000])).unwrap();
         let mut lengths = Vec::new();
         while let Some(piece) = pieces.next() {
             lengths.push(piece.len());

@@ -16,7 +16,7 @@ use super::body::{Outlet, ResponseBody};
 use super::call::Call;
 use super::frame;
 use super::method::{self, Method};
-use super::stream;
+use super::{status, stream};
 use crate::frontend::Frontend;
 use crate::metrics::{Metrics, Tally};
 
@@ -116,19 +116,11 @@ impl<F: Frontend> Services<F> {
             Method::MoveLeader => unary!(move_leader),
             Method::HealthCheck => unary!(health_check),
             Method::HealthList => unary!(health_list),
-            Method::RangeStream => {
-                self.streaming(call, |services, call, out| services.range_stream(call, out))
-            }
-            Method::Watch => self.streaming(call, |services, call, out| services.watch(call, out)),
-            Method::LeaseKeepAlive => self.streaming(call, |services, call, out| {
-                services.lease_keep_alive(call, out)
-            }),
-            Method::Snapshot => {
-                self.streaming(call, |services, call, out| services.snapshot(call, out))
-            }
-            Method::HealthWatch => {
-                self.streaming(call, |services, call, out| services.health_watch(call, out))
-            }
+            Method::RangeStream => self.streaming(call, Self::range_stream),
+            Method::Watch => self.streaming(call, Self::watch),
+            Method::LeaseKeepAlive => self.streaming(call, Self::lease_keep_alive),
+            Method::Snapshot => self.streaming(call, Self::snapshot),
+            Method::HealthWatch => self.streaming(call, Self::health_watch),
         }
     }
 
@@ -348,9 +340,10 @@ fn grpc_response(body: ResponseBody) -> Response<ResponseBody> {
 }
 
 /// An answer without messages.
-fn refuse(status: &Status, http: StatusCode) -> Box<Response<ResponseBody>> {
-    let mut response: Response<ResponseBody> = status.clone().into_http();
+fn refuse(result: &Status, http: StatusCode) -> Box<Response<ResponseBody>> {
+    let mut response = grpc_response(ResponseBody::default());
     *response.status_mut() = http;
+    status::write(result, response.headers_mut());
     Box::new(response)
 }
 

@@ -223,9 +223,8 @@ impl End<'_> {
     /// Whether this end lies beyond the other.
     fn beyond(self, other: Self) -> bool {
         match (self, other) {
-            (Self::Before(a), Self::Before(b) | Self::With(b)) => a > b,
-            (Self::With(a), Self::With(b)) => a > b,
             (Self::With(a), Self::Before(b)) => a >= b,
+            (Self::With(a) | Self::Before(a), Self::With(b) | Self::Before(b)) => a > b,
         }
     }
 }

@@ -344,7 +344,7 @@ struct Readings {
     is_learner: IntGauge,
     leader_changes: IntCounter,
     /// Metric and what it reads.
-    plain: Vec<(IntGauge, fn(&Gauges) -> i64)>,
+    plain: Vec<PlainReading>,
     cluster_version: IntGaugeVec,
     alarms: IntGaugeVec,
     process: process::ProcessMetrics,
@@ -407,8 +407,11 @@ impl Readings {
     }
 }
 
-fn plain_readings(maker: &Maker<'_>) -> Vec<(IntGauge, fn(&Gauges) -> i64)> {
-    let table: [(&str, &str, fn(&Gauges) -> i64); 15] = [
+type PlainReading = (IntGauge, fn(&Gauges) -> i64);
+
+fn plain_readings(maker: &Maker<'_>) -> Vec<PlainReading> {
+    type Row = (&'static str, &'static str, fn(&Gauges) -> i64);
+    let table: [Row; 15] = [
         (
             "server_proposals_committed_total",
             "Last committed entry.",

@@ -155,7 +155,7 @@ mod tests {
     fn a_process_with_a_strange_name_is_read() {
         let mut text = String::from("42 (a) b (c) S");
         for number in 4..=52 {
-            text.push_str(&format!(" {number}"));
+            text = format!("{text} {number}");
         }
         let stat = Stat::parse(&text).unwrap();
         assert_eq!(stat.cpu_ticks, 14 + 15);

@@ -27,7 +27,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             max_concurrent_streams: u32::MAX,
-            keepalive_interval: Duration::from_secs(2 * 60 * 60),
+            keepalive_interval: Duration::from_hours(2),
             keepalive_timeout: Duration::from_secs(20),
         }
     }
@@ -40,7 +40,7 @@ const STREAM_WINDOW: u32 = 1 << 20;
 /// and on all streams of a connection.
 const CONNECTION_WINDOW: u32 = 4 << 20;
 /// Time to send a request's headers over HTTP/1.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+const HEADER_TIMEOUT: Duration = Duration::from_mins(5);
 
 impl Options {
     /// A builder for any number of connections on the current runtime.

@@ -24,11 +24,18 @@ fn told<T: std::fmt::Debug>(result: Result<T, Status>) -> (Code, String) {
 }
 
 fn a_put(key: &'static str, value: usize) -> pb::PutRequest {
-    pb::PutRequest { key: key.into(), value: vec![b'v'; value].into(), ..Default::default() }
+    pb::PutRequest {
+        key: key.into(),
+        value: vec![b'v'; value].into(),
+        ..Default::default()
+    }
 }
 
 fn a_get(key: &'static str) -> pb::RangeRequest {
-    pb::RangeRequest { key: key.into(), ..Default::default() }
+    pb::RangeRequest {
+        key: key.into(),
+        ..Default::default()
+    }
 }
 
 fn with_header<T>(message: T, name: &'static str, value: &'static str) -> Request<T> {
@@ -41,34 +48,77 @@ fn with_header<T>(message: T, name: &'static str, value: &'static str) -> Reques
 async fn requests_reach_the_member_and_answers_the_client() {
     let server = TestServer::start();
     let mut kv = KvClient::new(server.channel().await);
-    let header = kv.put(a_put("k", 3)).await.unwrap().into_inner().header.unwrap();
-    assert_eq!((header.cluster_id, header.member_id, header.revision), (CLUSTER, MEMBER, 7));
-    assert_eq!(server.fake.asked(), [Asked::Quota(256 + 4), Asked::Put(a_put("k", 3))]);
+    let header = kv
+        .put(a_put("k", 3))
+        .await
+        .unwrap()
+        .into_inner()
+        .header
+        .unwrap();
+    assert_eq!(
+        (header.cluster_id, header.member_id, header.revision),
+        (CLUSTER, MEMBER, 7)
+    );
+    assert_eq!(
+        server.fake.asked(),
+        [Asked::Quota(256 + 4), Asked::Put(a_put("k", 3))]
+    );
 
     *server.fake.kvs.write().unwrap() = vec![RawKv::encode(b"k", 1, 2, 3, b"v", 4)];
     let range = kv.range(a_get("k")).await.unwrap().into_inner();
     assert_eq!(range.kvs[0].to_kv().value, "v");
-    assert!(kv.txn(pb::TxnRequest::default()).await.unwrap().into_inner().succeeded);
+    assert!(
+        kv.txn(pb::TxnRequest::default())
+            .await
+            .unwrap()
+            .into_inner()
+            .succeeded
+    );
 
     let mut lease = LeaseClient::new(server.channel().await);
-    let granted = lease.lease_grant(pb::LeaseGrantRequest { ttl: 5, id: 9 }).await.unwrap();
+    let granted = lease
+        .lease_grant(pb::LeaseGrantRequest { ttl: 5, id: 9 })
+        .await
+        .unwrap();
     assert_eq!(granted.into_inner().id, 9);
-    let leases = lease.lease_leases(pb::LeaseLeasesRequest {}).await.unwrap().into_inner();
-    assert_eq!(leases.leases, [pb::LeaseStatus { id: 3 }, pb::LeaseStatus { id: -4 }]);
+    let leases = lease
+        .lease_leases(pb::LeaseLeasesRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        leases.leases,
+        [pb::LeaseStatus { id: 3 }, pb::LeaseStatus { id: -4 }]
+    );
 }
 
 #[tokio::test]
 async fn answers_of_the_cluster_service_carry_no_revision() {
     let server = TestServer::start();
     let mut cluster = ClusterClient::new(server.channel().await);
-    let list = cluster.member_list(pb::MemberListRequest { linearizable: true }).await.unwrap();
+    let list = cluster
+        .member_list(pb::MemberListRequest { linearizable: true })
+        .await
+        .unwrap();
     let list = list.into_inner();
     assert_eq!(list.header.unwrap().revision, 0);
     assert_eq!(list.members[0].id, MEMBER);
 
     let mut maintenance = MaintenanceClient::new(server.channel().await);
-    assert_eq!(maintenance.defragment(pb::DefragmentRequest {}).await.unwrap().into_inner().header, None);
-    let hash = maintenance.hash(pb::HashRequest {}).await.unwrap().into_inner();
+    assert_eq!(
+        maintenance
+            .defragment(pb::DefragmentRequest {})
+            .await
+            .unwrap()
+            .into_inner()
+            .header,
+        None
+    );
+    let hash = maintenance
+        .hash(pb::HashRequest {})
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!((hash.hash, hash.header.unwrap().revision), (17, 7));
 }
 
@@ -77,11 +127,22 @@ async fn members_errors_keep_code_and_text() {
     let server = TestServer::start();
     let mut kv = KvClient::new(server.channel().await);
     let compacted = "etcdserver: mvcc: required revision has been compacted";
-    let result = kv.compact(pb::CompactionRequest { revision: 1, physical: false }).await;
+    let result = kv
+        .compact(pb::CompactionRequest {
+            revision: 1,
+            physical: false,
+        })
+        .await;
     assert_eq!(told(result), (Code::OutOfRange, compacted.to_owned()));
     let mut lease = LeaseClient::new(server.channel().await);
     let result = lease.lease_revoke(pb::LeaseRevokeRequest { id: 1 }).await;
-    assert_eq!(told(result), (Code::NotFound, "etcdserver: requested lease not found".to_owned()));
+    assert_eq!(
+        told(result),
+        (
+            Code::NotFound,
+            "etcdserver: requested lease not found".to_owned()
+        )
+    );
 }
 
 #[tokio::test]
@@ -89,34 +150,58 @@ async fn the_quota_is_asked_before_the_fields() {
     let server = TestServer::start();
     let mut kv = KvClient::new(server.channel().await);
     let empty = "etcdserver: key is not provided".to_owned();
-    assert_eq!(told(kv.put(a_put("", 0)).await), (Code::InvalidArgument, empty.clone()));
+    assert_eq!(
+        told(kv.put(a_put("", 0)).await),
+        (Code::InvalidArgument, empty.clone())
+    );
     server.fake.full.store(true, Ordering::SeqCst);
     let full = "etcdserver: mvcc: database space exceeded".to_owned();
-    assert_eq!(told(kv.put(a_put("", 0)).await), (Code::ResourceExhausted, full.clone()));
+    assert_eq!(
+        told(kv.put(a_put("", 0)).await),
+        (Code::ResourceExhausted, full.clone())
+    );
     let mut lease = LeaseClient::new(server.channel().await);
     let grant = lease.lease_grant(pb::LeaseGrantRequest::default()).await;
     assert_eq!(told(grant), (Code::ResourceExhausted, full));
-    assert_eq!(told(kv.range(a_get("")).await), (Code::InvalidArgument, empty));
+    assert_eq!(
+        told(kv.range(a_get("")).await),
+        (Code::InvalidArgument, empty)
+    );
 }
 
 #[tokio::test]
 async fn learners_serve_status_and_serializable_ranges() {
     let server = TestServer::start();
     server.fake.learner.store(true, Ordering::SeqCst);
-    let refused =
-        (Code::FailedPrecondition, "etcdserver: rpc not supported for learner".to_owned());
+    let refused = (
+        Code::FailedPrecondition,
+        "etcdserver: rpc not supported for learner".to_owned(),
+    );
     let mut kv = KvClient::new(server.channel().await);
     assert_eq!(told(kv.range(a_get("k")).await), refused);
-    kv.range(pb::RangeRequest { serializable: true, ..a_get("k") }).await.unwrap();
+    kv.range(pb::RangeRequest {
+        serializable: true,
+        ..a_get("k")
+    })
+    .await
+    .unwrap();
     assert_eq!(told(kv.put(a_put("", 0)).await), refused);
     assert_eq!(told(kv.txn(pb::TxnRequest::default()).await), refused);
-    let stream = kv.range_stream(pb::RangeRequest { serializable: true, ..a_get("k") }).await;
+    let stream = kv
+        .range_stream(pb::RangeRequest {
+            serializable: true,
+            ..a_get("k")
+        })
+        .await;
     assert_eq!(told(stream), refused);
     let mut maintenance = MaintenanceClient::new(server.channel().await);
     maintenance.status(pb::StatusRequest {}).await.unwrap();
     maintenance.snapshot(pb::SnapshotRequest {}).await.unwrap();
     let mut health = HealthClient::new(server.channel().await);
-    assert_eq!(told(health.check(HealthCheckRequest::default()).await), refused);
+    assert_eq!(
+        told(health.check(HealthCheckRequest::default()).await),
+        refused
+    );
 }
 
 #[tokio::test]
@@ -125,12 +210,24 @@ async fn whoever_wants_a_leader_gets_nothing_without_one() {
     server.fake.leader.store(false, Ordering::SeqCst);
     let mut kv = KvClient::new(server.channel().await);
     let no_leader = (Code::Unavailable, "etcdserver: no leader".to_owned());
-    assert_eq!(told(kv.range(with_header(a_get("k"), "hasleader", "true")).await), no_leader);
-    kv.range(with_header(a_get("k"), "hasleader", "True")).await.unwrap();
+    assert_eq!(
+        told(kv.range(with_header(a_get("k"), "hasleader", "true")).await),
+        no_leader
+    );
+    kv.range(with_header(a_get("k"), "hasleader", "True"))
+        .await
+        .unwrap();
     kv.range(a_get("k")).await.unwrap();
     let mut lease = LeaseClient::new(server.channel().await);
     let requests = tokio_stream::iter([pb::LeaseKeepAliveRequest { id: 1 }]);
-    assert_eq!(told(lease.lease_keep_alive(with_header(requests, "hasleader", "true")).await), no_leader);
+    assert_eq!(
+        told(
+            lease
+                .lease_keep_alive(with_header(requests, "hasleader", "true"))
+                .await
+        ),
+        no_leader
+    );
 }
 
 #[tokio::test]
@@ -143,12 +240,20 @@ async fn a_version_that_is_no_text_is_refused_and_others_are_counted() {
     request.headers_mut().insert("client-api-version", value);
     let answer = raw::http2(server.client, request).await;
     assert_eq!(answer.field("grpc-status"), "3");
-    assert_eq!(answer.field("grpc-message"), "etcdserver: invalid client api version");
+    assert_eq!(
+        answer.field("grpc-message"),
+        "etcdserver: invalid client api version"
+    );
 
     let versions = [&[("client-api-version", "3.7")][..], &[]];
     for headers in versions {
         let request = raw::call(server.client, path, body.clone(), headers);
-        assert_eq!(raw::http2(server.client, request).await.field("grpc-status"), "0");
+        assert_eq!(
+            raw::http2(server.client, request)
+                .await
+                .field("grpc-status"),
+            "0"
+        );
     }
     let (_, metrics) = raw::get(server.client, "/metrics");
     for version in ["3.7", "unknown"] {
@@ -165,7 +270,10 @@ async fn messages_have_a_limit() {
     let limit = MAX_REQUEST + 512 * 1024;
     let mut kv = KvClient::new(server.channel().await);
     let large = a_put("k", limit);
-    let text = format!("grpc: received message larger than max ({} vs. {limit})", large.encoded_len());
+    let text = format!(
+        "grpc: received message larger than max ({} vs. {limit})",
+        large.encoded_len()
+    );
     assert_eq!(told(kv.put(large).await), (Code::ResourceExhausted, text));
     let fits = a_put("k", limit - 20);
     kv.put(fits.clone()).await.unwrap();
@@ -184,16 +292,27 @@ async fn compressed_requests_are_read_but_not_without_bound() {
     let headers = [("grpc-encoding", "gzip")];
     let send = async |body: Vec<u8>, headers: &[(&str, &str)]| {
         let answer = raw::http2(server.client, raw::call(server.client, path, body, headers)).await;
-        (answer.field("grpc-status").to_owned(), answer.field("grpc-message").to_owned())
+        (
+            answer.field("grpc-status").to_owned(),
+            answer.field("grpc-message").to_owned(),
+        )
     };
     let put = a_put("k", 5000);
     assert_eq!(send(gzip(&put.encode_to_vec()), &headers).await.0, "0");
     assert_eq!(server.fake.asked().pop(), Some(Asked::Put(put.clone())));
-    assert_eq!(send(raw::framed(false, &put.encode_to_vec()), &headers).await.0, "0");
+    assert_eq!(
+        send(raw::framed(false, &put.encode_to_vec()), &headers)
+            .await
+            .0,
+        "0"
+    );
 
     let (code, text) = send(gzip(&a_put("k", 2_000_000).encode_to_vec()), &headers).await;
     assert_eq!(code, "8");
-    assert!(text.contains("after decompression larger than max"), "{text}");
+    assert!(
+        text.contains("after decompression larger than max"),
+        "{text}"
+    );
     assert_eq!(send(gzip(&put.encode_to_vec()), &[]).await.0, "13");
     assert_eq!(send(raw::framed(true, b"no gzip"), &headers).await.0, "13");
     let unknown = send(gzip(&put.encode_to_vec()), &[("grpc-encoding", "snappy")]).await;
@@ -226,13 +345,22 @@ async fn broken_requests_get_a_status() {
 async fn unknown_names_are_named() {
     let server = TestServer::start();
     let cases = [
-        ("/etcdserverpb.KV/Nope", "unknown method Nope for service etcdserverpb.KV"),
-        ("/etcdserverpb.Auth/AuthStatus", "unknown service etcdserverpb.Auth"),
+        (
+            "/etcdserverpb.KV/Nope",
+            "unknown method Nope for service etcdserverpb.KV",
+        ),
+        (
+            "/etcdserverpb.Auth/AuthStatus",
+            "unknown service etcdserverpb.Auth",
+        ),
         ("/v3lockpb.Lock/Lock", "unknown service v3lockpb.Lock"),
     ];
     for (path, text) in cases {
         let answer = raw::http2(server.client, raw::call(server.client, path, "", &[])).await;
-        assert_eq!((answer.field("grpc-status"), answer.field("grpc-message")), ("12", text));
+        assert_eq!(
+            (answer.field("grpc-status"), answer.field("grpc-message")),
+            ("12", text)
+        );
     }
 }
 
@@ -246,7 +374,10 @@ async fn what_is_not_grpc_is_refused_in_grpcs_words() {
     assert_eq!(answer.status, 415);
     assert_eq!(answer.headers["content-type"], "application/grpc");
     assert_eq!(answer.field("grpc-status"), "3");
-    assert_eq!(answer.field("grpc-message"), "invalid gRPC request content-type \"\"");
+    assert_eq!(
+        answer.field("grpc-message"),
+        "invalid gRPC request content-type \"\""
+    );
 }
 
 #[tokio::test]
@@ -269,7 +400,13 @@ async fn a_big_list_arrives_whole() {
         .collect();
     *server.fake.kvs.write().unwrap() = kvs.clone();
     let mut kv = KvClient::new(server.channel().await).max_decoding_message_size(usize::MAX);
-    let list = kv.range(pb::RangeRequest { range_end: "\0".into(), ..a_get("k") }).await.unwrap();
+    let list = kv
+        .range(pb::RangeRequest {
+            range_end: "\0".into(),
+            ..a_get("k")
+        })
+        .await
+        .unwrap();
     let list = list.into_inner();
     assert_eq!(list.kvs, kvs);
     assert_eq!((list.count, list.more), (2000, false));
@@ -280,11 +417,24 @@ async fn health_tells_about_the_server_only() {
     let server = TestServer::start();
     server.fake.leader.store(false, Ordering::SeqCst);
     let mut health = HealthClient::new(server.channel().await);
-    let check = health.check(HealthCheckRequest::default()).await.unwrap().into_inner();
+    let check = health
+        .check(HealthCheckRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(check.status, 1);
-    let other = HealthCheckRequest { service: "etcdserverpb.KV".into() };
-    assert_eq!(told(health.check(other).await), (Code::NotFound, "unknown service".to_owned()));
-    let list = health.list(HealthListRequest {}).await.unwrap().into_inner();
+    let other = HealthCheckRequest {
+        service: "etcdserverpb.KV".into(),
+    };
+    assert_eq!(
+        told(health.check(other).await),
+        (Code::NotFound, "unknown service".to_owned())
+    );
+    let list = health
+        .list(HealthListRequest {})
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(list.statuses.len(), 1);
     assert_eq!(list.statuses[""].status, 1);
 }
@@ -293,9 +443,15 @@ async fn health_tells_about_the_server_only() {
 async fn an_unknown_alarm_action_is_an_error() {
     let server = TestServer::start();
     let mut maintenance = MaintenanceClient::new(server.channel().await);
-    let request = pb::AlarmRequest { action: 9, ..Default::default() };
+    let request = pb::AlarmRequest {
+        action: 9,
+        ..Default::default()
+    };
     let text = "etcdserver: unknown method".to_owned();
-    assert_eq!(told(maintenance.alarm(request).await), (Code::Unknown, text));
+    assert_eq!(
+        told(maintenance.alarm(request).await),
+        (Code::Unknown, text)
+    );
 }
 
 #[tokio::test]
@@ -314,7 +470,10 @@ async fn calls_are_counted() {
         format!("grpc_server_msg_sent_total{{{labels}}} 1\n"),
         format!("grpc_server_handled_total{{grpc_code=\"OK\",{labels}}} 1\n"),
         format!("grpc_server_handled_total{{grpc_code=\"InvalidArgument\",{labels}}} 1\n"),
-        format!("grpc_server_handled_total{{grpc_code=\"Canceled\",{}}} 1\n", labels.replace("Put", "Range")),
+        format!(
+            "grpc_server_handled_total{{grpc_code=\"Canceled\",{}}} 1\n",
+            labels.replace("Put", "Range")
+        ),
         "grpc_server_started_total{grpc_method=\"AuthEnable\",grpc_service=\"etcdserverpb.Auth\",\
          grpc_type=\"unary\"} 0\n"
             .to_owned(),

@@ -60,9 +60,16 @@ impl History for Log {
             return Err(HistoryError::Compacted);
         }
         let all = self.revisions.read().unwrap();
-        let revisions: Vec<_> =
-            all.iter().filter(|revision| revision.revision >= from).take(max).cloned().collect();
-        let next = revisions.last().map_or(self.current_revision(), |last| last.revision) + 1;
+        let revisions: Vec<_> = all
+            .iter()
+            .filter(|revision| revision.revision >= from)
+            .take(max)
+            .cloned()
+            .collect();
+        let next = revisions
+            .last()
+            .map_or(self.current_revision(), |last| last.revision)
+            + 1;
         Ok(HistoryChunk { revisions, next })
     }
 
@@ -73,11 +80,18 @@ impl History for Log {
             .rev()
             .filter(|revision| revision.revision <= at)
             .flat_map(|revision| revision.events.iter());
-        events.find(|event| event.key == key).filter(|event| event.kind == EventKind::Put).map(|e| e.kv.clone())
+        events
+            .find(|event| event.key == key)
+            .filter(|event| event.kind == EventKind::Put)
+            .map(|e| e.kv.clone())
     }
 
     fn current_revision(&self) -> i64 {
-        self.revisions.read().unwrap().last().map_or(1, |last| last.revision)
+        self.revisions
+            .read()
+            .unwrap()
+            .last()
+            .map_or(1, |last| last.revision)
     }
 
     fn compact_revision(&self) -> i64 {
@@ -112,14 +126,25 @@ impl Fake {
         let revision = self.log.current_revision() + 1;
         let kv = RawKv::encode(key.as_bytes(), revision, revision, 1, value.as_bytes(), 0);
         let key = kv.key();
-        let event = Event { kind: EventKind::Put, key, kv, create: true, prev: None, sub: 0 };
+        let event = Event {
+            kind: EventKind::Put,
+            key,
+            kv,
+            create: true,
+            prev: None,
+            sub: 0,
+        };
         self.publish_all(revision, vec![event]);
         revision
     }
 
     pub fn publish_all(&self, revision: i64, events: Vec<Event>) {
         let events: Arc<[Event]> = events.into();
-        self.log.revisions.write().unwrap().push(Revision::new(revision, Arc::clone(&events)));
+        self.log
+            .revisions
+            .write()
+            .unwrap()
+            .push(Revision::new(revision, Arc::clone(&events)));
         self.hub.publish(revision, events);
     }
 
@@ -129,10 +154,6 @@ impl Fake {
 
     fn note(&self, asked: Asked) {
         self.asked.lock().unwrap().push(asked);
-    }
-
-    fn filled(&self) -> Option<pb::ResponseHeader> {
-        Some(self.header())
     }
 
     fn answer_range(&self, request: &pb::RangeRequest) -> pb::RangeResponse {
@@ -153,14 +174,24 @@ impl Fake {
         } else if more {
             found.truncate(request.limit as usize);
         }
-        pb::RangeResponse { header: self.filled(), kvs: found, more: more && !request.count_only, count }
+        pb::RangeResponse {
+            header: Some(self.header()),
+            kvs: found,
+            more: more && !request.count_only,
+            count,
+        }
     }
 }
 
 impl Frontend for Fake {
     fn header(&self) -> pb::ResponseHeader {
         let revision = self.revision.load(Ordering::SeqCst);
-        pb::ResponseHeader { cluster_id: CLUSTER, member_id: MEMBER, revision, raft_term: 2 }
+        pb::ResponseHeader {
+            cluster_id: CLUSTER,
+            member_id: MEMBER,
+            revision,
+            raft_term: 2,
+        }
     }
 
     fn has_leader(&self) -> bool {
@@ -177,7 +208,11 @@ impl Frontend for Fake {
 
     fn check_quota(&self, cost: i64) -> Result<(), Error> {
         self.note(Asked::Quota(cost));
-        if self.full.load(Ordering::SeqCst) { Err(Error::NoSpace) } else { Ok(()) }
+        if self.full.load(Ordering::SeqCst) {
+            Err(Error::NoSpace)
+        } else {
+            Ok(())
+        }
     }
 
     async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
@@ -191,28 +226,53 @@ impl Frontend for Fake {
 
     async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Error> {
         self.note(Asked::Put(request));
-        Ok(pb::PutResponse { header: self.filled(), prev_kv: None })
+        Ok(pb::PutResponse {
+            header: Some(self.header()),
+            prev_kv: None,
+        })
     }
 
-    async fn delete_range(&self, _: pb::DeleteRangeRequest) -> Result<pb::DeleteRangeResponse, Error> {
-        Ok(pb::DeleteRangeResponse { header: self.filled(), deleted: 0, prev_kvs: Vec::new() })
+    async fn delete_range(
+        &self,
+        _: pb::DeleteRangeRequest,
+    ) -> Result<pb::DeleteRangeResponse, Error> {
+        Ok(pb::DeleteRangeResponse {
+            header: Some(self.header()),
+            deleted: 0,
+            prev_kvs: Vec::new(),
+        })
     }
 
     async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
         self.note(Asked::Txn(request));
-        Ok(pb::TxnResponse { header: self.filled(), succeeded: true, responses: Vec::new() })
+        Ok(pb::TxnResponse {
+            header: Some(self.header()),
+            succeeded: true,
+            responses: Vec::new(),
+        })
     }
 
     async fn compact(&self, _: pb::CompactionRequest) -> Result<pb::CompactionResponse, Error> {
         Err(Error::Compacted)
     }
 
-    async fn lease_grant(&self, request: pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse, Error> {
+    async fn lease_grant(
+        &self,
+        request: pb::LeaseGrantRequest,
+    ) -> Result<pb::LeaseGrantResponse, Error> {
         let pb::LeaseGrantRequest { ttl, id } = request;
-        Ok(pb::LeaseGrantResponse { header: self.filled(), id, ttl, error: String::new() })
+        Ok(pb::LeaseGrantResponse {
+            header: Some(self.header()),
+            id,
+            ttl,
+            error: String::new(),
+        })
     }
 
-    async fn lease_revoke(&self, _: pb::LeaseRevokeRequest) -> Result<pb::LeaseRevokeResponse, Error> {
+    async fn lease_revoke(
+        &self,
+        _: pb::LeaseRevokeRequest,
+    ) -> Result<pb::LeaseRevokeResponse, Error> {
         Err(Error::LeaseNotFound)
     }
 
@@ -228,8 +288,13 @@ impl Frontend for Fake {
         &self,
         request: pb::LeaseTimeToLiveRequest,
     ) -> Result<pb::LeaseTimeToLiveResponse, Error> {
-        let header = self.filled();
-        Ok(pb::LeaseTimeToLiveResponse { header, id: request.id, ttl: -1, ..Default::default() })
+        let header = Some(self.header());
+        Ok(pb::LeaseTimeToLiveResponse {
+            header,
+            id: request.id,
+            ttl: -1,
+            ..Default::default()
+        })
     }
 
     fn lease_leases(&self) -> Vec<i64> {
@@ -241,11 +306,19 @@ impl Frontend for Fake {
             return Err(Error::Timeout);
         }
         let peer_urls = vec!["http://localhost:2380".to_owned()];
-        Ok(vec![pb::Member { id: MEMBER, name: "m".to_owned(), peer_urls, ..Default::default() }])
+        Ok(vec![pb::Member {
+            id: MEMBER,
+            name: "m".to_owned(),
+            peer_urls,
+            ..Default::default()
+        }])
     }
 
     async fn alarm(&self, _: pb::AlarmRequest) -> Result<pb::AlarmResponse, Error> {
-        Ok(pb::AlarmResponse { header: self.filled(), alarms: self.alarms() })
+        Ok(pb::AlarmResponse {
+            header: Some(self.header()),
+            alarms: self.alarms(),
+        })
     }
 
     fn alarms(&self) -> Vec<pb::AlarmMember> {
@@ -253,7 +326,11 @@ impl Frontend for Fake {
     }
 
     fn status(&self) -> pb::StatusResponse {
-        pb::StatusResponse { header: self.filled(), version: "3.7.1".to_owned(), ..Default::default() }
+        pb::StatusResponse {
+            header: Some(self.header()),
+            version: "3.7.1".to_owned(),
+            ..Default::default()
+        }
     }
 
     async fn defragment(&self) -> Result<(), Error> {
@@ -268,8 +345,13 @@ impl Frontend for Fake {
         if revision > 7 {
             return Err(Error::FutureRev);
         }
-        let (header, hash_revision) = (self.filled(), revision);
-        Ok(pb::HashKvResponse { header, hash: 5, compact_revision: -1, hash_revision })
+        let (header, hash_revision) = (Some(self.header()), revision);
+        Ok(pb::HashKvResponse {
+            header,
+            hash: 5,
+            compact_revision: -1,
+            hash_revision,
+        })
     }
 
     async fn snapshot(&self) -> Result<Snapshot, Error> {
@@ -280,7 +362,11 @@ impl Frontend for Fake {
             sender.try_send(Ok(piece)).unwrap();
         }
         let length = self.announced.lock().unwrap().unwrap_or(length);
-        Ok(Snapshot { length, version: "3.7.0".to_owned(), chunks })
+        Ok(Snapshot {
+            length,
+            version: "3.7.0".to_owned(),
+            chunks,
+        })
     }
 
     async fn move_leader(&self, _: u64) -> Result<(), Error> {
@@ -288,15 +374,30 @@ impl Frontend for Fake {
     }
 
     fn versions(&self) -> Versions {
-        Versions { server: "3.7.1".into(), cluster: "3.7.0".into(), storage: String::new() }
+        Versions {
+            server: "3.7.1".into(),
+            cluster: "3.7.0".into(),
+            storage: String::new(),
+        }
     }
 
     fn raft_status(&self) -> RaftStatus {
-        RaftStatus { id: MEMBER, term: 2, vote: MEMBER, commit: 9, applied: 8, leader: MEMBER }
+        RaftStatus {
+            id: MEMBER,
+            term: 2,
+            vote: MEMBER,
+            commit: 9,
+            applied: 8,
+            leader: MEMBER,
+        }
     }
 
     fn gauges(&self) -> Gauges {
-        Gauges { db_size: 4096, quota_bytes: 2147483648, ..Gauges::default() }
+        Gauges {
+            db_size: 4096,
+            quota_bytes: 2147483648,
+            ..Gauges::default()
+        }
     }
 
     fn watch_hub(&self) -> &Arc<Hub> {
@@ -310,7 +411,6 @@ pub struct TestServer {
     pub client: SocketAddr,
     pub peer: SocketAddr,
     pub metrics: SocketAddr,
-    pub stop: CancellationToken,
     threads: Option<Threads>,
 }
 
@@ -332,36 +432,69 @@ impl TestServer {
             election_timeout: ELECTION,
             watch_progress_interval: Duration::from_millis(200),
         };
-        let services = Services::new(Arc::clone(&fake), settings, Arc::clone(&metrics), stop.clone());
+        let services = Services::new(
+            Arc::clone(&fake),
+            settings,
+            Arc::clone(&metrics),
+            stop.clone(),
+        );
         let endpoints = Endpoints::new(Arc::clone(&fake), metrics, Duration::from_millis(300));
-        let threads = Threads::start(2, stop.clone()).unwrap();
+        let threads = Threads::start(2, stop).unwrap();
         let bind = || {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             (listener.local_addr().unwrap(), listener)
         };
-        let ((client, on_client), (peer, on_peer), (at_metrics, on_metrics)) = (bind(), bind(), bind());
+        let ((client, on_client), (peer, on_peer), (at_metrics, on_metrics)) =
+            (bind(), bind(), bind());
         let handler = ClientHandler::new(Some(services), Some(Arc::clone(&endpoints)), filter);
-        threads.serve(on_client, handler, Options::default()).unwrap();
-        threads.serve(on_peer, PeerHandler::new(Arc::clone(&endpoints)), Options::default()).unwrap();
-        threads.serve(on_metrics, MetricsHandler::new(endpoints), Options::default()).unwrap();
-        Self { fake, client, peer, metrics: at_metrics, stop, threads: Some(threads) }
+        threads
+            .serve(on_client, handler, Options::default())
+            .unwrap();
+        threads
+            .serve(
+                on_peer,
+                PeerHandler::new(Arc::clone(&endpoints)),
+                Options::default(),
+            )
+            .unwrap();
+        threads
+            .serve(
+                on_metrics,
+                MetricsHandler::new(endpoints),
+                Options::default(),
+            )
+            .unwrap();
+        Self {
+            fake,
+            client,
+            peer,
+            metrics: at_metrics,
+            threads: Some(threads),
+        }
     }
 
     /// A gRPC connection.
     pub async fn channel(&self) -> Channel {
-        let endpoint = tonic::transport::Endpoint::try_from(format!("http://{}", self.client)).unwrap();
+        let endpoint =
+            tonic::transport::Endpoint::try_from(format!("http://{}", self.client)).unwrap();
         endpoint.connect().await.unwrap()
     }
 
+    /// Stops the server; its clients must be able to run meanwhile.
     pub fn stop(&mut self) {
+        self.stop_within(Duration::from_secs(5));
+    }
+
+    fn stop_within(&mut self, limit: Duration) {
         if let Some(threads) = self.threads.take() {
-            threads.stop(Duration::from_secs(5));
+            threads.stop(limit);
         }
     }
 }
 
 impl Drop for TestServer {
     fn drop(&mut self) {
-        self.stop();
+        // This may be the thread that the clients run on, so they cannot say goodbye.
+        self.stop_within(Duration::from_millis(1));
     }
 }

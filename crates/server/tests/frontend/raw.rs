@@ -11,7 +11,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 pub fn http1(to: SocketAddr, request: &str) -> (String, String) {
     let mut stream = TcpStream::connect(to).unwrap();
     let request = request.replacen(" HTTP/1.1\n", " HTTP/1.1\nConnection: close\n", 1);
-    stream.write_all(request.replace('\n', "\r\n").as_bytes()).unwrap();
+    stream
+        .write_all(request.replace('\n', "\r\n").as_bytes())
+        .unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
     let answer = String::from_utf8_lossy(&answer).into_owned();
@@ -38,7 +40,6 @@ pub struct Answer {
     pub status: u16,
     pub headers: http::HeaderMap,
     pub trailers: http::HeaderMap,
-    pub body: Bytes,
 }
 
 impl Answer {
@@ -53,12 +54,18 @@ impl Answer {
 pub async fn http2(to: SocketAddr, request: http::Request<Full<Bytes>>) -> Answer {
     let stream = tokio::net::TcpStream::connect(to).await.unwrap();
     let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
     tokio::spawn(connection);
     let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
     let body = body.collect().await.unwrap();
     let trailers = body.trailers().cloned().unwrap_or_default();
-    Answer { status: parts.status.as_u16(), headers: parts.headers, trailers, body: body.to_bytes() }
+    Answer {
+        status: parts.status.as_u16(),
+        headers: parts.headers,
+        trailers,
+    }
 }
 
 /// A request for a gRPC method with more headers.
