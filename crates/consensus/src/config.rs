@@ -6,7 +6,7 @@ use api::raftpb::{ConfChange, ConfChangeType, ConfState, Entry, EntryType, HardS
 use bytes::Bytes;
 use prost::Message as _;
 
-use crate::Error;
+use crate::{Error, translate};
 
 /// Parameters of raft and of the queues around it. The defaults are etcd's where etcd has one.
 #[derive(Clone, Debug)]
@@ -202,6 +202,11 @@ impl Start {
         }
         let mut last = self.snapshot;
         for entry in &self.entries {
+            if !translate::known_type(entry) {
+                return Err(Error::Start(
+                    "unknown entry type; must be either EntryNormal or EntryConfChange".to_owned(),
+                ));
+            }
             if entry.index != last.index + 1 || entry.term < last.term || entry.term == 0 {
                 return Err(Error::Start(format!(
                     "entry {} of term {} does not follow entry {} of term {}",
@@ -226,8 +231,12 @@ impl Start {
                 self.hard_state.commit, last.index
             )));
         }
-        self.hard_state.term = self.hard_state.term.max(last.term);
-        crate::translate::check_conf_state(&self.conf_state).map_err(Error::Start)?;
+        if self.hard_state.term < last.term {
+            // Entries of a term whose hard state was lost with them unsynced: nobody heard of a vote in it.
+            self.hard_state.term = last.term;
+            self.hard_state.vote = 0;
+        }
+        translate::check_conf_state(&self.conf_state).map_err(Error::Start)?;
         Ok(self)
     }
 }

@@ -137,6 +137,10 @@ impl Core {
             node,
             config,
         };
+        if core.node.raft.commit_to_current_term() {
+            // Not now, but before the restart.
+            core.committed_term = core.leadership.term;
+        }
         core.redraw_election_timeout();
         Ok(core)
     }
@@ -232,6 +236,7 @@ impl Core {
         }
         let mut ready = None;
         let mut snapshot = None;
+        let mut messages = Vec::new();
         while self
             .unpersisted
             .front()
@@ -244,12 +249,13 @@ impl Core {
             self.unpersisted_bytes -= job.bytes;
             // Only the last one matters: it replaces the others.
             snapshot = job.snapshot.or(snapshot);
-            self.send(job.messages);
+            messages.extend(job.messages);
         }
         if let Some(ready) = ready {
             self.unacknowledged = Some(ready);
             self.acknowledge();
         }
+        self.send(without_overtaken(messages));
         if let Some(snapshot) = snapshot {
             self.hand_snapshot(snapshot);
         }
@@ -539,6 +545,31 @@ fn raft_config(config: &Config, applied: u64) -> raft::Config {
         max_uncommitted_size: raft::NO_LIMIT,
         max_committed_size_per_ready: config.max_size_per_message,
     }
+}
+
+/// Leaves out acknowledgements that a later one of the same batch covers.
+fn without_overtaken(messages: Vec<eraftpb::Message>) -> Vec<eraftpb::Message> {
+    if messages.len() < 2 {
+        return messages;
+    }
+    let mut later = None;
+    let mut kept: Vec<_> = messages
+        .into_iter()
+        .rev()
+        .filter(|message| {
+            let acknowledges = message.get_msg_type() == eraftpb::MessageType::MsgAppendResponse
+                && !message.reject;
+            let overtaken = later.is_some_and(|(to, term, index)| {
+                (message.to, message.term) == (to, term) && message.index <= index
+            });
+            if acknowledges && !overtaken {
+                later = Some((message.to, message.term, message.index));
+            }
+            !(acknowledges && overtaken)
+        })
+        .collect();
+    kept.reverse();
+    kept
 }
 
 /// The change as raft understands it; `None` for those that leave the configuration alone.

@@ -11,7 +11,8 @@ use crate::inbox::{Control, Inbox, Queue};
 use crate::log_thread::{Job, Jobs};
 use crate::status::Shared;
 use crate::{
-    Apply, ConfChangeError, Config, Core, Events, Output, Persist, ReadSink, Role, Transport,
+    Apply, ConfChangeError, Config, Core, Events, Output, Persist, ReadSink, Role, StepError,
+    Transport,
 };
 
 /// Where the output of a round goes.
@@ -31,6 +32,8 @@ pub(crate) struct Driver {
     to: Outlets,
     /// When each follower was last sent a heartbeat.
     heartbeats: HashMap<u64, Instant>,
+    /// Messages refused since the last tick.
+    refused: u64,
 }
 
 /// How a round ends.
@@ -56,6 +59,7 @@ impl Driver {
             shared,
             to,
             heartbeats: HashMap::new(),
+            refused: 0,
         }
     }
 
@@ -78,6 +82,7 @@ impl Driver {
             let now = Instant::now();
             if now >= next_tick {
                 self.core.tick();
+                self.refused = 0;
                 next_tick += self.tick;
                 if next_tick <= now {
                     next_tick = now + self.tick;
@@ -116,7 +121,7 @@ impl Driver {
         for message in queue.messages.drain(..) {
             let (kind, from) = (message.r#type, message.from);
             if let Err(error) = self.core.step(message) {
-                tracing::warn!("message-type" = kind, from = %format_args!("{from:x}"), %error, "refused raft message");
+                self.note_refusal(kind, from, &error);
             }
         }
         self.core.propose(queue.proposals.drain(..));
@@ -124,6 +129,15 @@ impl Driver {
             self.core.read_index(&queue.reads);
         }
         next
+    }
+
+    /// One line per tick at most: a peer must not fill the disk with them.
+    fn note_refusal(&mut self, kind: i32, from: u64, error: &StepError) {
+        self.refused += 1;
+        if self.refused == 1 {
+            let from = format_args!("{from:x}");
+            tracing::warn!("message-type" = kind, %from, %error, "refused raft message");
+        }
     }
 
     fn control(&mut self, control: Control) {

@@ -256,15 +256,17 @@ pub(crate) fn message_in(
     Ok(out)
 }
 
+/// Whether it is of one of the two types etcd has.
+pub(crate) fn known_type(entry: &raftpb::Entry) -> bool {
+    [
+        raftpb::EntryType::Normal as i32,
+        raftpb::EntryType::ConfChange as i32,
+    ]
+    .contains(&entry.r#type)
+}
+
 /// What each type needs so that `raft` does not stumble.
 fn check_kind(kind: Type, message: &raftpb::Message) -> Result<(), StepError> {
-    let known_type = |entry: &raftpb::Entry| {
-        [
-            raftpb::EntryType::Normal as i32,
-            raftpb::EntryType::ConfChange as i32,
-        ]
-        .contains(&entry.r#type)
-    };
     if !message.entries.iter().all(known_type) {
         return Err(StepError::Malformed("entry type"));
     }

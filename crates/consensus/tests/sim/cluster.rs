@@ -38,7 +38,7 @@ pub struct Plan {
 }
 
 enum Event {
-    Deliver(Message),
+    Deliver(Box<Message>),
     SnapshotReport {
         at: u64,
         epoch: u64,
@@ -99,7 +99,7 @@ impl Cluster {
             self.faults();
             self.clients();
             self.step();
-            if self.now % 500 == 0 {
+            if self.now.is_multiple_of(500) {
                 self.compare_logs();
             }
         }
@@ -136,7 +136,7 @@ impl Cluster {
             member.core = None;
             return;
         }
-        if (self.now + id * 3) % TICK == 0
+        if (self.now + id * 3).is_multiple_of(TICK)
             && let Some(core) = &mut member.core
         {
             core.tick();
@@ -189,9 +189,9 @@ impl Cluster {
         }
         if self.rng.one_in(self.plan.double) {
             let delay = delay + self.rng.below(30);
-            self.schedule(delay, Event::Deliver(message.clone()));
+            self.schedule(delay, Event::Deliver(Box::new(message.clone())));
         }
-        self.schedule(delay, Event::Deliver(message));
+        self.schedule(delay, Event::Deliver(Box::new(message)));
     }
 
     fn schedule(&mut self, delay: u64, event: Event) {
@@ -206,7 +206,7 @@ impl Cluster {
                     return;
                 };
                 if let Some(core) = &mut member.core {
-                    match core.step(message.clone()) {
+                    match core.step(*message.clone()) {
                         // The disk is far behind: as if it were lost.
                         Ok(()) | Err(StepError::Full) => {}
                         Err(error) => panic!("{} refused {message:?}: {error}", member.id),
