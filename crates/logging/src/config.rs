@@ -149,14 +149,11 @@ impl Config {
 fn targets(outputs: &[String], rotation: Option<Rotation>) -> Result<Vec<Target>, Error> {
     let journal = outputs.iter().any(|o| o == "systemd/journal");
     if journal && outputs.len() > 1 {
-        let others = outputs
-            .iter()
-            .filter(|o| *o != "systemd/journal")
-            .map(|o| quote(o));
+        let quoted: Vec<String> = outputs.iter().map(|o| quote(o)).collect();
         return Err(Error::Outputs(format!(
-            "running with systemd/journal but other '--log-outputs' values ({}) are configured with \
+            "running with systemd/journal but other '--log-outputs' values ([{}]) are configured with \
              'default'; override 'default' value with something else",
-            others.collect::<Vec<_>>().join(" ")
+            quoted.join(" ")
         )));
     }
     if outputs.iter().any(|o| o == "/dev/null") {

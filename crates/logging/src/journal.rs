@@ -23,7 +23,7 @@ impl Journal {
     fn connect_to(path: &Path) -> Result<Self, Error> {
         let fail = |e: io::Error| {
             Error::NoJournal(format!(
-                "dial unixgram {}: {}",
+                "dial unixgram {}: connect: {}",
                 path.display(),
                 os_error(&e)
             ))
@@ -115,7 +115,7 @@ mod tests {
         let error = Journal::connect_to(Path::new("/nonexistent/socket")).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "can't find journal (dial unixgram /nonexistent/socket: no such file or directory)"
+            "can't find journal (dial unixgram /nonexistent/socket: connect: no such file or directory)"
         );
     }
 
