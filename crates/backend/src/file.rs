@@ -12,6 +12,9 @@ pub(crate) fn get(tx: &bbolt::ReadTx, bucket: Bucket, key: &[u8]) -> Result<Opti
     Ok(bucket.get(key)?.map(Bytes::copy_from_slice))
 }
 
+/// A key and its value.
+pub(crate) type Pair<'t> = (&'t [u8], &'t [u8]);
+
 /// Walks a part of a bucket in key order.
 pub(crate) struct Scan<'t> {
     cursor: Option<bbolt::Cursor<'t>>,
@@ -38,7 +41,7 @@ impl<'t> Scan<'t> {
     }
 
     /// The next pair. Nested buckets, which etcd never makes, are passed over.
-    pub fn next(&mut self) -> Result<Option<(&'t [u8], &'t [u8])>, Error> {
+    pub fn next(&mut self) -> Result<Option<Pair<'t>>, Error> {
         let Some(cursor) = &mut self.cursor else {
             return Ok(None);
         };

@@ -12,6 +12,9 @@ use crate::shared::Shared;
 use crate::view::Frozen;
 use crate::{Bucket, Error, SnapshotImage, Ticket, View, defrag, hash, text, writer};
 
+/// Gets key and value; breaking ends the walk.
+type Visitor<'f> = &'f mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
+
 /// One change that belongs to no raft entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
@@ -96,7 +99,7 @@ impl Backend {
         bucket: Bucket,
         start: &[u8],
         end: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: Visitor<'_>,
     ) -> Result<(), Error> {
         let mut layers = self.shared.layers_mut();
         layers.seal(false);

@@ -27,10 +27,7 @@ pub(crate) fn merge<'v>(
         .filter_map(|mut range| range.peek().is_some().then_some(range))
         .collect();
     let mut stored = file.next()?;
-    loop {
-        let Some(key) = lowest(&mut memory) else {
-            break;
-        };
+    while let Some(key) = lowest(&mut memory) {
         // Everything in the file before the next change in memory comes first.
         while let Some((k, v)) = stored.filter(|(k, _)| *k < key) {
             if visit(k, v).is_break() {

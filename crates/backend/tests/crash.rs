@@ -1,5 +1,7 @@
 //! What a crash or a failing disk leaves.
 
+#![allow(clippy::disallowed_methods)] // Tests are at the edge.
+
 mod common;
 
 use std::sync::Arc;
@@ -24,10 +26,10 @@ fn apply(writer: &mut Writer, index: u64) {
         (index % 7).to_be_bytes(),
         bytes(&index.to_string()),
     );
-    if index % 5 == 0 {
+    if index.is_multiple_of(5) {
         writer.delete(Bucket::Lease, (index % 3).to_be_bytes());
     }
-    if index % 11 == 0 {
+    if index.is_multiple_of(11) {
         writer.set_conf_state(bytes(&format!("conf {index}")));
     }
     writer.end_entry(at(index));
@@ -105,11 +107,11 @@ fn issue_13766_data_and_consistent_index_agree_after_any_crash() {
         let mut acknowledged = Vec::new();
         for index in 1..=120 {
             apply(writer, index);
-            if index % 7 == 0 {
+            if index.is_multiple_of(7) {
                 writer.commit().wait().unwrap();
                 acknowledged.push((fs.op_count(), index));
             }
-            if index % 13 == 0 {
+            if index.is_multiple_of(13) {
                 // Deleting what is not there changes nothing, but commits without a position of its own.
                 let key = Bytes::from_static(b"none");
                 backend
@@ -137,7 +139,7 @@ fn issue_14685_a_crash_during_defragmentation_loses_nothing() {
             let rewriting = std::thread::spawn(move || other.defrag());
             for index in round * 40 + 1..=round * 40 + 40 {
                 apply(writer, index);
-                if index % 3 == 0 {
+                if index.is_multiple_of(3) {
                     writer.commit().wait().unwrap();
                     acknowledged.push((fs.op_count(), index));
                 }

@@ -136,7 +136,7 @@ fn the_position_cannot_be_written_by_hand() {
     let dir = tempfile::tempdir().unwrap();
     let (_backend, mut writer) = open(dir.path());
     let forged = std::panic::AssertUnwindSafe(|| {
-        writer.put(Bucket::Meta, b"consistent_index", bytes("12345678"))
+        writer.put(Bucket::Meta, b"consistent_index", bytes("12345678"));
     });
     assert!(std::panic::catch_unwind(forged).is_err());
 }

@@ -89,7 +89,7 @@ impl RangeOptions {
     }
 
     /// Whether results carry no value and need not be loaded for anything else.
-    pub(crate) fn from_index(&self) -> bool {
+    pub(crate) fn needs_no_records(&self) -> bool {
         self.keys_only && self.sort_target != SortTarget::Value
     }
 }

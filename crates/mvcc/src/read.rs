@@ -48,7 +48,7 @@ impl Store {
         let row = state
             .tree
             .get(key)
-            .and_then(|entry| Row::of(entry, at, options.from_index()));
+            .and_then(|entry| Row::of(entry, at, options.needs_no_records()));
         let count = i64::from(row.is_some());
         let Some(row) = row.filter(|_| !options.count_only) else {
             return Ok(RangeResult {
@@ -172,7 +172,7 @@ impl List<'_> {
     /// Collects rows under the lock, as many as one step allows.
     fn step(&mut self, state: &State, span: Span<'_>) {
         let limit = self.options.read_limit();
-        let (at, from_index) = (self.at, self.options.from_index());
+        let (at, from_index) = (self.at, self.options.needs_no_records());
         let mut budget = STEP;
         let _ = state.tree.visit(span, &mut |entry| {
             if self.rows.len() >= limit {

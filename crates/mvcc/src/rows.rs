@@ -113,7 +113,7 @@ pub(crate) fn cut(rows: &mut Vec<Row>, options: &RangeOptions) -> bool {
 
 /// The pairs, once all are loaded.
 pub(crate) fn finish(rows: Vec<Row>, options: &RangeOptions) -> Result<Vec<RawKv>, Error> {
-    let strip = options.keys_only && !options.from_index();
+    let strip = options.keys_only && !options.needs_no_records();
     rows.into_iter()
         .map(|Row { meta, kv }| {
             let kv = kv.ok_or(Error::Missing(meta.modified))?;

@@ -170,7 +170,7 @@ impl<'a> WriteTxn<'a> {
 
     /// Rows and count of a range with this transaction's changes in place.
     fn collect(&self, keys: Keys<'_>, options: &RangeOptions) -> (Vec<Row>, usize) {
-        let from_index = options.from_index();
+        let from_index = options.needs_no_records();
         let limit = if options.count_only {
             0
         } else {

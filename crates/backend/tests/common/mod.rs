@@ -1,5 +1,6 @@
 //! What the tests share.
 #![allow(dead_code)] // Each test binary uses its own part.
+#![allow(clippy::disallowed_methods)] // Tests are at the edge.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -21,7 +22,7 @@ pub fn real() -> Arc<dyn Fs> {
 /// Commits only when told to, unless the test changes that.
 pub fn config(dir: &Path) -> Config {
     Config {
-        batch_interval: Duration::from_secs(3600),
+        batch_interval: Duration::from_hours(1),
         ..Config::new(dir.join("db"))
     }
 }

@@ -166,7 +166,7 @@ proptest! {
             compact(&mut tree, &mut model, compacted);
             check(&tree, &model, last);
             check(&tree, &model, compacted);
-            check(&tree, &model, (compacted + last) / 2);
+            check(&tree, &model, i64::midpoint(compacted, last));
         }
     }
 }

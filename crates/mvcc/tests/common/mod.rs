@@ -1,5 +1,6 @@
 //! A naive store to compare with, and helpers.
 #![allow(dead_code)] // Each test binary uses its own part.
+#![allow(clippy::disallowed_methods)] // Tests are at the edge.
 
 use std::collections::BTreeMap;
 use std::path::Path;
