@@ -195,10 +195,11 @@ impl Ledger {
 /// Compares what is stored under a key with what its writer knows, and brings the history up to date.
 fn settle(key: &str, history: &mut KeyHistory, stored: Option<(u64, i64)>) -> Option<String> {
     let problem = match (stored, history.acknowledged) {
-        (None, None) => None,
-        (None, Some(_)) if history.deleted => None,
-        (None, Some(_)) if history.sent_delete && history.sent > acknowledged(history) => None,
-        (None, Some(known)) => Some(format!("{key}: {known:?} is lost")),
+        (None, Some(known)) => {
+            let may_be_gone = history.sent_delete && history.sent > known.0;
+            let gone = history.deleted || may_be_gone;
+            (!gone).then(|| format!("{key}: {known:?} is lost"))
+        }
         (Some((number, _)), _) if number > history.sent => {
             Some(format!("{key}: {number} was never written"))
         }
@@ -208,7 +209,7 @@ fn settle(key: &str, history: &mut KeyHistory, stored: Option<(u64, i64)>) -> Op
         (Some((number, _)), Some((known, _))) if number <= known => Some(format!(
             "{key}: {number} is stored, {known} was acknowledged"
         )),
-        (Some(_), _) => None,
+        (Some(_), _) | (None, None) => None,
     };
     match stored {
         Some((number, revision)) => {
@@ -223,10 +224,6 @@ fn settle(key: &str, history: &mut KeyHistory, stored: Option<(u64, i64)>) -> Op
     }
     // What was sent and is not there now will not come any more: the server that knew of it is dead.
     problem
-}
-
-fn acknowledged(history: &KeyHistory) -> u64 {
-    history.acknowledged.map_or(0, |(number, _)| number)
 }
 
 struct Shared {

@@ -18,4 +18,4 @@ pub fn until<T>(limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Option
 
 /// How long a test waits for something that normally takes milliseconds before it calls it missing. Generous:
 /// the machines that run tests are often busy with other tests.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);

@@ -134,7 +134,7 @@ fn show(value: Option<&Value>) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    super::normal::digits(bytes)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod normal;
 mod play;
 mod script;
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 pub use compare::{Difference, compare};
@@ -93,7 +94,7 @@ pub fn report(differences: &[Difference]) -> String {
         text.push('\n');
     }
     if differences.len() > shown {
-        text.push_str(&format!("… and {} more\n", differences.len() - shown));
+        let _ = writeln!(text, "… and {} more", differences.len() - shown);
     }
     text
 }

@@ -9,6 +9,8 @@
 //! * captured values (lease ids), also where they appear as decimal numbers;
 //! * `HashKV` when the script says so.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use crate::etcdctl::Output;
@@ -223,7 +225,15 @@ pub(super) fn protobuf(bytes: &[u8]) -> String {
     if let Some((start, end)) = raft_term(bytes) {
         kept.drain(start..end);
     }
-    kept.iter().map(|byte| format!("{byte:02x}")).collect()
+    digits(&kept)
+}
+
+/// Bytes as hexadecimal digits.
+pub(super) fn digits(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Where field 4 of the header lies. The header is the first field of an answer, or (leases) all of it.

@@ -119,7 +119,7 @@ impl Player {
                 // Too few lines show up as a difference when the output is compared.
                 wait::until(Duration::from_secs(10), || {
                     let text = stdout.lock().unwrap_or_else(PoisonError::into_inner);
-                    (text.iter().filter(|byte| **byte == b'\n').count() >= *count).then_some(())
+                    (text.split(|byte| *byte == b'\n').count() > *count).then_some(())
                 });
                 let text = stdout.lock().unwrap_or_else(PoisonError::into_inner);
                 self.last = String::from_utf8_lossy(&text).into_owned();

@@ -185,7 +185,7 @@ impl Script {
                     .fold(String::new(), |text, line| text + line + "\n")
             });
             script
-                .line(line_number, line, input)
+                .line(line_number, line, input.as_deref())
                 .map_err(|what| ScriptError {
                     name: name.to_owned(),
                     line: line_number,
@@ -195,7 +195,7 @@ impl Script {
         Ok(script)
     }
 
-    fn line(&mut self, number: usize, line: &str, input: Option<String>) -> Result<(), String> {
+    fn line(&mut self, number: usize, line: &str, input: Option<&str>) -> Result<(), String> {
         if let Some(directive) = line.strip_prefix('@') {
             if let Some(step) = self.directive(directive)? {
                 self.steps.push((number, step));
@@ -224,7 +224,7 @@ impl Script {
                     offline,
                     env: env.clone(),
                     words: words.clone(),
-                    input: input.clone(),
+                    input: input.map(str::to_owned),
                 },
             ));
         }

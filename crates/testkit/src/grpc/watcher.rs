@@ -185,10 +185,10 @@ impl Seen {
             self.progress.push(response);
             return;
         }
-        self.take_events(id, header_revision, response);
+        self.take_events(id, header_revision, &response);
     }
 
-    fn take_events(&mut self, id: i64, header_revision: i64, response: WatchResponse) {
+    fn take_events(&mut self, id: i64, header_revision: i64, response: &WatchResponse) {
         let revision = |event: &Event| event.kv.as_ref().map_or(0, api::RawKv::mod_revision);
         let first = response.events.first().map_or(0, revision);
         let last = response.events.last().map_or(0, revision);
