@@ -47,12 +47,7 @@ impl<F: Frontend> Services<F> {
         tally: &Tally,
     ) -> Result<pb::DefragmentResponse, Status> {
         let pb::DefragmentRequest {} = self.receive(call, tally).await?;
-        let started = Instant::now();
         self.member.defragment().await?;
-        self.metrics
-            .disk
-            .backend_defrag_duration
-            .observe(started.elapsed().as_secs_f64());
         Ok(pb::DefragmentResponse { header: None })
     }
 
