@@ -173,14 +173,21 @@ pub(crate) fn open_stream(
 
 fn run(mut dispatcher: Dispatcher, work: &Sender<CatchUp>) {
     let shared = Arc::clone(&dispatcher.shared);
+    let mut quiet = 0;
     while !shared.is_stopping() {
+        let before = dispatcher.position;
         let more = dispatcher.round();
         if let Some(catch_up) = dispatcher.take_catch_up() {
             // There is room: the next one is handed out after this one came back.
             let _ = work.send(catch_up);
         }
+        quiet = if dispatcher.position == before {
+            quiet + 1
+        } else {
+            0
+        };
         if !more {
-            shared.sleep(dispatcher.position);
+            shared.rest(dispatcher.position, quiet);
         }
     }
     dispatcher.end();

@@ -1,14 +1,30 @@
 //! What the apply thread, the frontends, the dispatcher and the history thread have in common.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
+use std::time::Duration;
 
 use crate::command::Command;
 use crate::history::History;
 use crate::log::{EventLog, LogLimits, Revision};
 use crate::stats::Stats;
+
+/// What the dispatcher does: works and looks for news by itself before it rests, …
+const AWAKE: u8 = 0;
+/// … rests for a moment, to be disturbed by requests but not by revisions, …
+const NAPPING: u8 = 1;
+/// … or sleeps until somebody wakes it.
+const SLEEPING: u8 = 2;
+
+/// Length of a nap. Waking a thread is the most expensive thing `publish` could do (tens of µs when
+/// it takes the waker's processor), so while revisions keep coming nobody wakes the dispatcher: it
+/// comes by itself. This is the delay that adds to a watch event then.
+const NAP: Duration = Duration::from_micros(100);
+
+/// How many naps without news there are before the dispatcher sleeps.
+const NAPS: u32 = 20;
 
 /// See the module's text.
 pub(crate) struct Shared {
@@ -19,8 +35,8 @@ pub(crate) struct Shared {
     compacted: AtomicI64,
     /// Watchers that exist or are asked for. With none the dispatcher can sleep on.
     watchers: AtomicUsize,
-    /// The dispatcher sleeps or is about to: whoever has news must wake it.
-    sleeping: AtomicBool,
+    /// One of the above.
+    rest: AtomicU8,
     dispatcher: OnceLock<Thread>,
     stopping: AtomicBool,
     pub(crate) stats: Stats,
@@ -46,7 +62,7 @@ impl Shared {
             compacted: AtomicI64::new(history.compact_revision()),
             history,
             watchers: AtomicUsize::new(0),
-            sleeping: AtomicBool::new(false),
+            rest: AtomicU8::new(AWAKE),
             dispatcher: OnceLock::new(),
             stopping: AtomicBool::new(false),
             stats: Stats::default(),
@@ -61,11 +77,13 @@ impl Shared {
         Arc::clone(&self.history)
     }
 
-    /// Adds a revision. Called by the apply thread: one short lock, and a wake-up at most.
+    /// Adds a revision. Called by the apply thread: one short lock, and the first revision after a
+    /// quiet time wakes the dispatcher.
     pub(crate) fn publish(&self, entry: Revision) {
         let mut removed = Vec::new();
         self.log().push(entry, &mut removed);
-        if self.watchers.load(Ordering::SeqCst) > 0 {
+        if self.watchers.load(Ordering::SeqCst) > 0 && self.rest.load(Ordering::SeqCst) == SLEEPING
+        {
             self.wake();
         }
     }
@@ -106,29 +124,39 @@ impl Shared {
     }
 
     fn wake(&self) {
-        // A mutex that both sides took before makes sure that either this sees `sleeping` or the
-        // dispatcher, which looks again after setting it, sees the news.
-        if self.sleeping.load(Ordering::SeqCst)
-            && self.sleeping.swap(false, Ordering::SeqCst)
+        if self.rest.load(Ordering::SeqCst) != AWAKE
+            && self.rest.swap(AWAKE, Ordering::SeqCst) != AWAKE
             && let Some(dispatcher) = self.dispatcher.get()
         {
             dispatcher.unpark();
         }
     }
 
-    /// Sleeps until there is something to do after `position`. Called by the dispatcher.
-    pub(crate) fn sleep(&self, position: i64) {
+    /// Rests until there may be something to do after `position`. `quiet` counts the rests since
+    /// there was. Called by the dispatcher.
+    ///
+    /// Nothing is overlooked: `rest` is set before the news are looked for, under the locks that
+    /// whoever brings news takes before it looks at `rest`.
+    pub(crate) fn rest(&self, position: i64, quiet: u32) {
         self.dispatcher.get_or_init(std::thread::current);
-        self.sleeping.store(true, Ordering::SeqCst);
-        let news = !lock(&self.commands).is_empty() || {
-            // In this order: a publisher that saw no watcher has its revision in the log already.
-            let last = self.log().last();
-            last != position && self.watchers.load(Ordering::SeqCst) > 0
-        };
-        if !news && !self.is_stopping() {
-            std::thread::park();
+        let nap = quiet < NAPS;
+        self.rest
+            .store(if nap { NAPPING } else { SLEEPING }, Ordering::SeqCst);
+        if lock(&self.commands).is_empty() && !self.is_stopping() {
+            if nap {
+                std::thread::park_timeout(NAP);
+            } else if !self.has_revisions(position) {
+                std::thread::park();
+            }
         }
-        self.sleeping.store(false, Ordering::SeqCst);
+        self.rest.store(AWAKE, Ordering::SeqCst);
+    }
+
+    /// Whether somebody waits for revisions after `position`.
+    fn has_revisions(&self, position: i64) -> bool {
+        // In this order: a publisher that saw no watcher has its revision in the log already.
+        let last = self.log().last();
+        last != position && self.watchers.load(Ordering::SeqCst) > 0
     }
 
     pub(crate) fn stop(&self) {

@@ -325,14 +325,10 @@ impl World {
                 }
             }
             Op::Cancel(_, id) => {
-                if client.control.cancel(*id).is_ok() {
-                    client.cancels += 1;
-                }
+                client.cancels += usize::from(client.control.cancel(*id).is_ok());
             }
             Op::Progress(_) => {
-                if client.control.progress().is_ok() {
-                    client.progress += 1;
-                }
+                client.progress += usize::from(client.control.progress().is_ok());
             }
             Op::Tick(_) => client.control.tick_progress(),
             Op::Receive(_, n) => {
