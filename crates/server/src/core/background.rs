@@ -53,6 +53,8 @@ pub struct Background {
     pub name: String,
     /// The URLs clients reach it under (`--advertise-client-urls`).
     pub client_urls: Vec<String>,
+    /// `--auto-compaction-*`.
+    pub auto_compaction: Option<config::AutoCompaction>,
     /// Where old files are.
     pub files: Files,
     /// To the main thread: told once the member's attributes are in the log.
@@ -73,7 +75,10 @@ impl Background {
     }
 
     fn start(self) {
-        let Self { member, signals, name, client_urls, files, events } = self;
+        let Self { member, signals, name, client_urls, auto_compaction, files, events } = self;
+        if let Some(option) = auto_compaction {
+            tokio::spawn(super::compactor::run(Arc::clone(&member), option));
+        }
         tokio::spawn(purge(Arc::clone(&member), files));
         tokio::spawn(sweep(Arc::clone(&member)));
         tokio::spawn(fulfil_wishes(Arc::clone(&member)));

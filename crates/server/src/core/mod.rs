@@ -6,6 +6,7 @@
 pub mod applier;
 pub mod background;
 mod cluster_ops;
+mod compactor;
 mod front;
 mod ids;
 mod kv_ops;

@@ -117,11 +117,8 @@ impl<F: Frontend> Endpoints<F> {
             return reply::error(StatusCode::SERVICE_UNAVAILABLE, &lines);
         }
         let verbose = query::first(uri.query(), "verbose").is_some();
-        reply::text(if verbose {
-            format!("{lines}ok\n")
-        } else {
-            "ok\n".to_owned()
-        })
+        let body = if verbose { format!("{lines}ok\n") } else { "ok\n".to_owned() };
+        reply::no_sniff(reply::text(body))
     }
 
     async fn check(&self, check: Check) -> Result<(), String> {

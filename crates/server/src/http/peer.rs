@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use api::Error;
 use api::etcdserverpb as pb;
-use http::{HeaderValue, Method, Request, StatusCode};
+use http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 
@@ -54,15 +54,19 @@ impl<F: Frontend> Endpoints<F> {
 
     /// All members as this one knows them.
     async fn members<B>(&self, request: &Request<B>) -> Reply {
-        let id = HeaderValue::try_from(format!("{:x}", self.member.header().cluster_id));
-        let mut reply = match reply::unless_get(request) {
-            Some(refusal) => refusal,
-            None => match self.member.member_list(false).await {
-                Ok(members) => reply::json(members_json(&members)),
-                Err(error) => reply::error(StatusCode::INTERNAL_SERVER_ERROR, error.text()),
-            },
-        };
-        if let Ok(id) = id {
+        if let Some(refusal) = reply::unless_get(request) {
+            return refusal;
+        }
+        self.with_cluster_id(match self.member.member_list(false).await {
+            Ok(members) => reply::json(members_json(&members)),
+            Err(error) => reply::error(StatusCode::INTERNAL_SERVER_ERROR, error.text()),
+        })
+    }
+
+    /// Tells the caller whose answer it is.
+    fn with_cluster_id(&self, mut reply: Reply) -> Reply {
+        let id = format!("{:x}", self.member.header().cluster_id);
+        if let Ok(id) = HeaderValue::try_from(id) {
             reply.headers_mut().insert(CLUSTER_ID, id);
         }
         reply
@@ -70,8 +74,8 @@ impl<F: Frontend> Endpoints<F> {
 
     /// Checksum of the history for the comparison between members.
     async fn peer_hash_kv(&self, request: Request<Incoming>) -> Reply {
-        if request.method() != Method::GET {
-            return reply::error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+        if let Some(refusal) = reply::unless_get(&request) {
+            return refusal;
         }
         let own = format!("{:x}", self.member.header().cluster_id);
         if request
@@ -100,17 +104,14 @@ impl<F: Frontend> Endpoints<F> {
         if let Some(refusal) = reply::unless_get(request) {
             return refusal;
         }
-        match self.read(false).await {
+        self.with_cluster_id(match self.read(false).await {
             Ok(()) => {
-                let enabled = self
-                    .member
-                    .status()
-                    .downgrade_info
-                    .is_some_and(|info| info.enabled);
-                reply::text(enabled.to_string())
+                let info = self.member.status().downgrade_info;
+                let enabled = info.is_some_and(|info| info.enabled);
+                reply::with_type(enabled.to_string(), HeaderValue::from_static("text/plain"))
             }
             Err(error) => failed_read(&error),
-        }
+        })
     }
 }
 

@@ -35,12 +35,15 @@ pub fn empty() -> Reply {
 
 /// An error: its text, and a line feed behind it.
 pub fn error(status: StatusCode, message: &str) -> Reply {
-    let mut reply = text(format!("{message}\n"));
+    let mut reply = no_sniff(text(format!("{message}\n")));
     *reply.status_mut() = status;
-    reply.headers_mut().insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
+    reply
+}
+
+/// Tells browsers to believe the content type.
+pub fn no_sniff(mut reply: Reply) -> Reply {
+    let value = HeaderValue::from_static("nosniff");
+    reply.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, value);
     reply
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use prometheus::{Gauge, IntGauge};
+use prometheus::{Counter, Gauge, IntCounter, IntGauge};
 
 use super::Maker;
 
@@ -15,15 +15,15 @@ const PAGE: i64 = 4096;
 /// `process_*` and `os_fd_*`, read from `/proc`; what cannot be read keeps its last value.
 #[derive(Debug)]
 pub(super) struct ProcessMetrics {
-    cpu_seconds: Gauge,
+    cpu_seconds: Counter,
     start_time: Gauge,
     resident: IntGauge,
     virtual_bytes: IntGauge,
     virtual_max: IntGauge,
     open_fds: IntGauge,
     max_fds: IntGauge,
-    network_received: IntGauge,
-    network_sent: IntGauge,
+    network_received: IntCounter,
+    network_sent: IntCounter,
     os_fd_used: IntGauge,
     os_fd_limit: IntGauge,
 }
@@ -58,7 +58,8 @@ impl ProcessMetrics {
 
     pub(super) fn update(&self) {
         if let Some(stat) = read("/proc/self/stat").as_deref().and_then(Stat::parse) {
-            self.cpu_seconds.set(stat.cpu_ticks as f64 / TICKS);
+            let used = stat.cpu_ticks as f64 / TICKS;
+            self.cpu_seconds.inc_by((used - self.cpu_seconds.get()).max(0.0));
             self.resident.set(stat.resident_pages * PAGE);
             self.virtual_bytes.set(stat.virtual_bytes);
             if let Some(boot) = boot_time() {
@@ -79,8 +80,9 @@ impl ProcessMetrics {
             self.os_fd_used.set(used);
         }
         if let Some((received, sent)) = read("/proc/self/net/dev").as_deref().map(traffic) {
-            self.network_received.set(received);
-            self.network_sent.set(sent);
+            for (counter, now) in [(&self.network_received, received), (&self.network_sent, sent)] {
+                counter.inc_by(now.saturating_sub(counter.get()));
+            }
         }
     }
 }
@@ -134,9 +136,9 @@ fn soft_limit(limits: &str, name: &str) -> i64 {
 }
 
 /// Bytes received and sent on all interfaces.
-fn traffic(table: &str) -> (i64, i64) {
+fn traffic(table: &str) -> (u64, u64) {
     let rows = table.lines().filter_map(|line| {
-        let fields: Vec<i64> = line
+        let fields: Vec<u64> = line
             .split_once(':')?
             .1
             .split_whitespace()

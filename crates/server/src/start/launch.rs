@@ -37,6 +37,7 @@ pub struct LaunchOptions {
     pub compaction_batch_limit: usize,
     pub compaction_sleep: Duration,
     pub lease_checkpoint: bool,
+    pub auto_compaction: Option<config::AutoCompaction>,
 }
 
 /// A running member.
@@ -222,6 +223,7 @@ pub fn launch(
         signals: Arc::clone(&signals),
         name: options.name.clone(),
         client_urls: options.advertise_client_urls.clone(),
+        auto_compaction: options.auto_compaction,
         files: Files {
             snap: boot.dirs.snap.clone(),
             wal: boot.dirs.wal.clone(),

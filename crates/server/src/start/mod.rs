@@ -8,13 +8,14 @@ mod launch;
 mod listen;
 mod observe;
 mod notify;
+mod options;
 mod program;
 mod resolve;
 
 pub use boot::{Boot, BootOptions, Observers, boot};
 pub use datadir::{DataDir, os_text, path_error};
 pub use error::StartError;
-pub use program::{ProgramOptions, run};
+pub use program::run;
 pub use launch::{LaunchOptions, Running, launch};
 
 use cluster::Version;

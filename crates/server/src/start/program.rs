@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
+use config::Config;
 use disk::{Fs, RealFs};
 use gotext::{Hex, Url};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::boot::{BootOptions, Observers, boot};
 use super::launch::{LaunchOptions, Running, launch};
 use super::observe::DiskObserver;
-use super::{SERVER_VERSION, StartError, listen, notify, server_version};
+use super::{DataDir, SERVER_VERSION, StartError, listen, notify, options, server_version};
 use crate::core::Member;
 use crate::core::applier::Event;
 use crate::grpc::{Services, Settings};
@@ -23,8 +24,7 @@ use crate::net::{self, Threads};
 
 /// All a server needs to know.
 #[derive(Clone, Debug)]
-#[allow(missing_docs)] // the flags of the same names
-pub struct ProgramOptions {
+pub(super) struct ProgramOptions {
     pub boot: BootOptions,
     pub launch: LaunchOptions,
     pub listen_peer_urls: Vec<Url>,
@@ -41,25 +41,29 @@ pub struct ProgramOptions {
 
 /// Runs a server until it is told to stop; returns the exit code of the process. After SIGTERM or SIGINT
 /// the process dies of that signal instead of returning.
-pub fn run(options: &ProgramOptions) -> i32 {
+///
+/// `record` makes the log line that tells the whole configuration, given whether the member was there before.
+pub fn run(config: &Config, record: impl FnOnce(bool) -> logging::Record) -> i32 {
+    let prepared = options::check_supported(config).and_then(|()| options::program_options(config));
+    let options = match prepared {
+        Ok(options) => &options.clone(),
+        Err(error) => return fail(&StartError::Failed(error)),
+    };
     let (sender, events) = channel();
     if let Err(error) = watch_signals(sender.clone()) {
         tracing::error!(%error, "failed to watch for signals");
     }
-    let mut server = match Server::start(options, sender) {
+    let mut server = match Server::start(options, record, sender) {
         Ok(server) => server,
-        Err(error) => {
-            tracing::error!(target: "fatal", error = error.cause(), "{}", error.message());
-            return error.exit_code();
-        }
+        Err(error) => return fail(&error),
     };
     loop {
         let event = events.recv().unwrap_or_else(|_| Event::Fatal("all threads ended".into()));
         match event {
             Event::Published => {
                 if let Err(error) = server.serve_clients(options) {
-                    tracing::error!(target: "fatal", %error, "listener failed");
-                    return 1;
+                    let error = error.to_string();
+                    return fail(&StartError::Fatal { message: "listener failed", error });
                 }
             }
             Event::Signal(signal) => {
@@ -82,11 +86,20 @@ pub fn run(options: &ProgramOptions) -> i32 {
             }
             // Nothing more may be written: what the disk holds is all there is.
             Event::Fatal(error) => {
-                tracing::error!(target: "fatal", error, "server cannot go on");
-                return 2;
+                let message = "server cannot go on".to_owned();
+                return fail(&StartError::Panic { message, error });
             }
         }
     }
+}
+
+/// Logs why the server does not run; returns the exit code.
+fn fail(error: &StartError) -> i32 {
+    let level =
+        if error.exit_code() == 1 { logging::Level::Fatal } else { logging::Level::Panic };
+    let record = logging::Record::new(level, error.message().to_owned());
+    logging::emit(&record.field("error", error.cause().to_owned()));
+    error.exit_code()
 }
 
 /// Turns SIGTERM and SIGINT into a wish to stop. A second one while stopping is swallowed.
@@ -149,9 +162,16 @@ impl Traffic {
 }
 
 impl Server {
-    fn start(options: &ProgramOptions, stop: Sender<Event>) -> Result<Self, StartError> {
-        let ports = open_ports(options)?;
+    fn start(
+        options: &ProgramOptions,
+        record: impl FnOnce(bool) -> logging::Record,
+        stop: Sender<Event>,
+    ) -> Result<Self, StartError> {
         let fs: Arc<dyn Fs> = Arc::new(RealFs);
+        let dirs = DataDir::new(&options.boot.data_dir, options.boot.wal_dir.as_deref());
+        log_kind(&dirs, dirs.kind(fs.as_ref())?);
+        let ports = open_ports(options)?;
+        logging::emit(&record(wal::exists(fs.as_ref(), &dirs.wal)));
         let observer = DiskObserver::new(stop.clone());
         let observers = Observers { backend: observer.clone(), wal: observer.clone() };
         let boot = boot(&fs, &options.boot, &observers)?;
@@ -253,6 +273,20 @@ impl Server {
             "advertise-peer-urls" = %logging::Json(&peers),
             "advertise-client-urls" = %logging::Json(&options.launch.advertise_client_urls),
             "closed etcd server"
+        );
+    }
+}
+
+/// Whether this is a new member, in etcd's two different wordings.
+fn log_kind(dirs: &DataDir, kind: &str) {
+    let data_dir = dirs.root.display().to_string();
+    if kind == "empty" {
+        tracing::info!("data-dir" = data_dir, "dir-type" = kind, "Initialize and start etcd server");
+    } else {
+        tracing::info!(
+            "data-dir" = data_dir,
+            "dir-type" = kind,
+            "server has already been initialized"
         );
     }
 }
