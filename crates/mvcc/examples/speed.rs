@@ -97,11 +97,7 @@ fn read(store: &Store, keys: usize, what: &str) {
                 .unwrap();
             count += result.kvs.len();
         }
-        report(
-            &format!("listed pair {what}, limit {limit}"),
-            count,
-            start,
-        );
+        report(&format!("listed pair {what}, limit {limit}"), count, start);
     }
     let start = cpu();
     let options = RangeOptions {
