@@ -380,7 +380,8 @@ impl StateMachine {
         let effect = match op {
             Op::ClusterVersionSet(request) => {
                 let change = membership.set_version(&request.ver, persist)?;
-                Some(Effect::ClusterVersion(change))
+                // A replay passes through versions that are history.
+                fresh.then_some(Effect::ClusterVersion(change))
             }
             Op::ClusterMemberAttrSet(request) => {
                 let attributes = request.member_attributes.unwrap_or_default();

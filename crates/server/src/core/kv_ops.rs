@@ -1,9 +1,14 @@
 //! Reads and writes of keys.
 
+use std::sync::Arc;
+
 use api::etcdserverpb as pb;
 use apply::{Op, Response};
 
 use super::Member;
+
+/// Keys from which on an answer is built apart from the frontends.
+const LONG: i64 = 1000;
 
 /// Takes the answer of the kind that the request has; anything else would be a defect of ours.
 macro_rules! expect_response {
@@ -22,20 +27,34 @@ impl Member {
         if !request.serializable {
             self.linearizable().await?;
         }
-        let mut response = self.range_now(&request)?;
+        let mut response = if self.is_long(&request) {
+            let store = Arc::clone(&self.store);
+            self.bulk.run(move || range_now(&store, &request)).await??
+        } else {
+            range_now(&self.store, &request)?
+        };
         self.fill(&mut response.header);
         Ok(response)
     }
 
-    /// Answers a range from what is applied here.
-    pub(crate) fn range_now(
-        &self,
-        request: &pb::RangeRequest,
-    ) -> Result<pb::RangeResponse, api::Error> {
+    /// Whether building the answer takes so long that others would feel it.
+    fn is_long(&self, request: &pb::RangeRequest) -> bool {
+        if request.range_end.is_empty() || request.count_only {
+            return false;
+        }
+        let plain = request.sort_target == 0
+            && request.sort_order != pb::range_request::SortOrder::Descend as i32
+            && request.min_mod_revision == 0
+            && request.max_mod_revision == 0
+            && request.min_create_revision == 0
+            && request.max_create_revision == 0;
+        if plain && (1..=LONG).contains(&request.limit) {
+            return false;
+        }
+        let count = mvcc::RangeOptions { count_only: true, ..Default::default() };
         self.store
-            .range(&request.key, &request.range_end, &apply::range_options(request))
-            .map(apply::range_response)
-            .map_err(apply::store_error)
+            .range(&request.key, &request.range_end, &count)
+            .is_ok_and(|result| result.count > LONG)
     }
 
     /// Puts a key.
@@ -78,7 +97,7 @@ impl Member {
         let (revision, physical) = (request.revision, request.physical);
         let result = self.propose(Op::Compaction(request)).await;
         if physical && matches!(result, Ok(_) | Err(api::Error::Compacted)) {
-            let store = std::sync::Arc::clone(&self.store);
+            let store = Arc::clone(&self.store);
             super::maintenance::blocking("compact-wait", move || store.wait_compaction(revision))
                 .await?
                 .map_err(apply::store_error)?;
@@ -88,6 +107,17 @@ impl Member {
         self.fill(&mut response.header);
         Ok(response)
     }
+}
+
+/// Answers a range from what is applied here.
+fn range_now(
+    store: &mvcc::Store,
+    request: &pb::RangeRequest,
+) -> Result<pb::RangeResponse, api::Error> {
+    store
+        .range(&request.key, &request.range_end, &apply::range_options(request))
+        .map(apply::range_response)
+        .map_err(apply::store_error)
 }
 
 /// Whether a transaction has nothing but ranges in both branches.

@@ -8,7 +8,7 @@ use cluster::Membership;
 use consensus::Proposal;
 use lease::Lessor;
 
-use super::{IdGenerator, Pending, Reads};
+use super::{Bulk, IdGenerator, Pending, Reads};
 
 /// Committed but not applied entries at which a member stops taking proposals.
 const MAX_APPLY_GAP: u64 = 5000;
@@ -47,6 +47,7 @@ pub struct MemberParts {
     pub alarms: Arc<AlarmView>,
     pub quota: Quota,
     pub hub: Arc<watch::Hub>,
+    pub bulk: Bulk,
     pub epoch: Instant,
     pub applied: u64,
 }
@@ -68,6 +69,7 @@ pub struct Member {
     pub(crate) alarms: Arc<AlarmView>,
     pub(crate) quota: Quota,
     pub(crate) hub: Arc<watch::Hub>,
+    pub(crate) bulk: Bulk,
     pub(crate) pending: Pending,
     pub(crate) reads: Reads,
     epoch: Instant,
@@ -99,6 +101,7 @@ impl Member {
             alarms: parts.alarms,
             quota: parts.quota,
             hub: parts.hub,
+            bulk: parts.bulk,
             pending: Pending::default(),
             reads: Reads::default(),
             epoch: parts.epoch,

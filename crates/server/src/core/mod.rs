@@ -5,6 +5,7 @@
 
 pub mod applier;
 pub mod background;
+mod bulk;
 mod cluster_ops;
 mod compactor;
 mod front;
@@ -18,6 +19,7 @@ mod reads;
 pub mod snapshots;
 mod waiter;
 
+pub use bulk::Bulk;
 pub use ids::IdGenerator;
 pub use member::{Limits, Member, MemberParts};
 pub use pending::{Outcome, Pending};

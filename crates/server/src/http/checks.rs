@@ -117,7 +117,11 @@ impl<F: Frontend> Endpoints<F> {
             return reply::error(StatusCode::SERVICE_UNAVAILABLE, &lines);
         }
         let verbose = query::first(uri.query(), "verbose").is_some();
-        let body = if verbose { format!("{lines}ok\n") } else { "ok\n".to_owned() };
+        let body = if verbose {
+            format!("{lines}ok\n")
+        } else {
+            "ok\n".to_owned()
+        };
         reply::no_sniff(reply::text(body))
     }
 

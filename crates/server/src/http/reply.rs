@@ -43,7 +43,9 @@ pub fn error(status: StatusCode, message: &str) -> Reply {
 /// Tells browsers to believe the content type.
 pub fn no_sniff(mut reply: Reply) -> Reply {
     let value = HeaderValue::from_static("nosniff");
-    reply.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, value);
+    reply
+        .headers_mut()
+        .insert(header::X_CONTENT_TYPE_OPTIONS, value);
     reply
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use prometheus::IntCounter;
 use tonic::Code;
 
-use super::Maker;
+use super::maker::Maker;
 use crate::grpc::method::{Info, Kind, Method};
 
 /// Values of the label `grpc_code`, in the order of the codes' numbers.

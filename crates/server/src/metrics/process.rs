@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{Counter, Gauge, IntCounter, IntGauge};
 
-use super::Maker;
+use super::maker::Maker;
 
 /// Clock ticks per second in `/proc/*/stat`: fixed by Linux' interface to programs.
 const TICKS: f64 = 100.0;
@@ -33,7 +33,7 @@ impl ProcessMetrics {
         let gauge = |name, help| maker.gauge(name, help);
         Self {
             cpu_seconds: maker
-                .float_gauge("process_cpu_seconds_total", "CPU time used, in seconds."),
+                .float_counter("process_cpu_seconds_total", "CPU time used, in seconds."),
             start_time: maker.float_gauge("process_start_time_seconds", "Start in Unix time."),
             resident: gauge("process_resident_memory_bytes", "Resident memory in bytes."),
             virtual_bytes: gauge("process_virtual_memory_bytes", "Virtual memory in bytes."),
@@ -43,11 +43,11 @@ impl ProcessMetrics {
             ),
             open_fds: gauge("process_open_fds", "Open file descriptors."),
             max_fds: gauge("process_max_fds", "Limit of file descriptors."),
-            network_received: gauge(
+            network_received: maker.counter(
                 "process_network_receive_bytes_total",
                 "Bytes received by the host.",
             ),
-            network_sent: gauge(
+            network_sent: maker.counter(
                 "process_network_transmit_bytes_total",
                 "Bytes sent by the host.",
             ),
@@ -59,7 +59,8 @@ impl ProcessMetrics {
     pub(super) fn update(&self) {
         if let Some(stat) = read("/proc/self/stat").as_deref().and_then(Stat::parse) {
             let used = stat.cpu_ticks as f64 / TICKS;
-            self.cpu_seconds.inc_by((used - self.cpu_seconds.get()).max(0.0));
+            self.cpu_seconds
+                .inc_by((used - self.cpu_seconds.get()).max(0.0));
             self.resident.set(stat.resident_pages * PAGE);
             self.virtual_bytes.set(stat.virtual_bytes);
             if let Some(boot) = boot_time() {
@@ -80,7 +81,10 @@ impl ProcessMetrics {
             self.os_fd_used.set(used);
         }
         if let Some((received, sent)) = read("/proc/self/net/dev").as_deref().map(traffic) {
-            for (counter, now) in [(&self.network_received, received), (&self.network_sent, sent)] {
+            for (counter, now) in [
+                (&self.network_received, received),
+                (&self.network_sent, sent),
+            ] {
                 counter.inc_by(now.saturating_sub(counter.get()));
             }
         }

@@ -16,7 +16,7 @@ use super::{StartError, history};
 use crate::core::applier::{Applier, Event};
 use crate::core::background::{Background, Files, Signals};
 use crate::core::snapshots::Snapshots;
-use crate::core::{IdGenerator, Limits, Member, MemberParts};
+use crate::core::{Bulk, IdGenerator, Limits, Member, MemberParts};
 
 /// What of the configuration decides how a member runs.
 #[derive(Clone, Debug)]
@@ -199,6 +199,7 @@ pub fn launch(
         alarms,
         quota,
         hub,
+        bulk: Bulk::start().map_err(|error| failed(error.to_string()))?,
         epoch,
         applied,
     });
