@@ -169,7 +169,7 @@ impl Lessor {
     }
 
     /// Attaches a key; an attachment to another lease ends.
-    pub fn attach(&mut self, id: i64, key: Bytes) -> Result<(), Error> {
+    pub fn attach(&mut self, id: i64, key: impl AsRef<[u8]>) -> Result<(), Error> {
         if !self.exists(id) {
             return Err(Error::NotFound);
         }
@@ -180,11 +180,12 @@ impl Lessor {
     /// What a put does: the key belongs to `id` from now on, or to no lease if that is 0 or
     /// unknown. Costs one look-up when the key has no lease and gets none, none at all when
     /// nothing is attached anywhere.
-    pub fn reattach(&mut self, key: Bytes, id: i64) {
+    pub fn reattach(&mut self, key: impl AsRef<[u8]>, id: i64) {
+        let key = key.as_ref();
         if !self.items.is_empty() {
-            match self.items.get(&key) {
+            match self.items.get(key) {
                 Some(&old) if old == id => return,
-                Some(_) => self.detach_key(&key),
+                Some(_) => self.detach_key(key),
                 None => {}
             }
         }
@@ -192,6 +193,8 @@ impl Lessor {
             return;
         }
         if let Some(lease) = self.table.get_mut(id) {
+            // A copy: the key is often a piece of a whole request, which must not live as long.
+            let key = Bytes::copy_from_slice(key);
             lease.keys.insert(key.clone());
             self.items.insert(key, id);
         }

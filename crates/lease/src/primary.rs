@@ -9,7 +9,7 @@ use crate::spread::{MIN_LEASES, Spread};
 use crate::table::{Lease, Table, Timing};
 
 /// How many timers or places one call looks at.
-const WORK: usize = 16 * 1024;
+const WORK: usize = 4 * 1024;
 
 /// See the module's text.
 ///

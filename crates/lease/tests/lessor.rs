@@ -445,7 +445,7 @@ fn a_million_leases_need_a_bounded_number_of_calls() {
     while lessor.expired(s(1), 500).more {
         calls += 1;
     }
-    assert!(calls <= 1_000_000 / (16 * 1024) + 1, "{calls}");
+    assert!(calls <= 1_000_000 / (4 * 1024) + 1, "{calls}");
     for id in 1..=1_000_000 {
         lessor.renew(id, s(1)).unwrap();
     }

@@ -284,7 +284,7 @@ impl Dispatcher {
             self.refuse(&queue, COMPACTED.into());
             return false;
         }
-        let Some(range) = KeyRange::from_request(spec.key, spec.end) else {
+        let Some(range) = KeyRange::from_request(&spec.key, &spec.end) else {
             self.refuse(&queue, EMPTY_RANGE.into());
             return false;
         };

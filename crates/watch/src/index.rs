@@ -112,7 +112,7 @@ mod tests {
             for op in ops {
                 match op {
                     Op::Insert(key, end) => {
-                        if let Some(range) = KeyRange::from_request(key, end) {
+                        if let Some(range) = KeyRange::from_request(&key, &end) {
                             index.insert(&range, next);
                             model.push((range, next));
                             next += 1;

@@ -23,17 +23,20 @@ pub(crate) enum End {
 impl KeyRange {
     /// From a request's `key` and `range_end`: no end means one key, an end of one zero byte means
     /// no upper end, an empty key the smallest one. `None` when no key can lie in the range.
-    pub fn from_request(key: Bytes, range_end: Bytes) -> Option<Self> {
+    ///
+    /// The keys are copied: those of a request are pieces of what was received, which must not
+    /// live as long as a watcher.
+    pub fn from_request(key: &[u8], range_end: &[u8]) -> Option<Self> {
         let begin = if key.is_empty() {
             Bytes::from_static(b"\0")
         } else {
             key
         };
-        let end = match &range_end[..] {
+        let end = match range_end {
             [] => End::Single,
             [0] => End::Open,
-            _ if begin >= range_end => return None,
-            _ => End::Before(range_end),
+            _ if begin[..] >= *range_end => return None,
+            _ => End::Before(Bytes::copy_from_slice(range_end)),
         };
         Some(Self { begin, end })
     }
@@ -62,10 +65,7 @@ mod tests {
     use super::*;
 
     fn range(key: &'static str, end: &'static str) -> Option<KeyRange> {
-        KeyRange::from_request(
-            Bytes::from_static(key.as_bytes()),
-            Bytes::from_static(end.as_bytes()),
-        )
+        KeyRange::from_request(key.as_bytes(), end.as_bytes())
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl Client {
             Body::Created => self.created(watch_id, revision),
             Body::Refused { reason } => {
                 let spec = self.pending.pop_front().unwrap();
-                let range = KeyRange::from_request(spec.key.clone(), spec.end.clone());
+                let range = KeyRange::from_request(&spec.key, &spec.end);
                 let wanted = if spec.start_revision < 0 {
                     "etcdserver: mvcc: required revision has been compacted"
                 } else if range.is_none() {
@@ -167,7 +167,7 @@ impl Client {
         assert!(spec.start_revision >= 0);
         let start = spec.start_revision;
         let view = View {
-            range: KeyRange::from_request(spec.key, spec.end).unwrap(),
+            range: KeyRange::from_request(&spec.key, &spec.end).unwrap(),
             filters: spec.filters,
             prev_kv: spec.prev_kv,
             progress_notify: spec.progress_notify,
