@@ -246,7 +246,7 @@ impl Dispatcher {
                 Stats::add(&self.shared.stats.streams, 1);
             }
             Command::Create(stream, spec) => {
-                if !self.create(stream, spec) {
+                if !self.create(stream, &spec) {
                     self.shared.watcher_gone();
                 }
             }
@@ -275,7 +275,7 @@ impl Dispatcher {
     }
 
     /// Makes a watcher, or says why not. The order of the checks is the one clients know.
-    fn create(&mut self, stream_id: StreamId, spec: WatchSpec) -> bool {
+    fn create(&mut self, stream_id: StreamId, spec: &WatchSpec) -> bool {
         let Some(stream) = self.streams.get_mut(&stream_id) else {
             return false;
         };

@@ -27,11 +27,8 @@ impl KeyRange {
     /// The keys are copied: those of a request are pieces of what was received, which must not
     /// live as long as a watcher.
     pub fn from_request(key: &[u8], range_end: &[u8]) -> Option<Self> {
-        let begin = if key.is_empty() {
-            Bytes::from_static(b"\0")
-        } else {
-            key
-        };
+        let begin = if key.is_empty() { b"\0" } else { key };
+        let begin = Bytes::copy_from_slice(begin);
         let end = match range_end {
             [] => End::Single,
             [0] => End::Open,
