@@ -1,20 +1,24 @@
 //! Cost of consensus alone: one voter, a log that discards, a state machine that counts.
 //!
-//! `cargo run --release -p consensus --example throughput [entries] [batch] [bytes]`
+//! `cargo run --release -p consensus --example throughput [entries] [batch] [bytes] [in flight] [directory]`; with a
+//! directory, the WAL is written there.
 
 // Measures time.
 #![allow(clippy::disallowed_methods)]
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use api::raftpb::{Entry, HardState, Snapshot};
 use bytes::Bytes;
 use consensus::{
     Apply, ApplyBatch, Config, Core, Error, Events, LogStore, NoPeers, Node, Output, Proposal,
-    ReadOutcome, ReadSink, Role, Start, StoreError, Wiring,
+    ReadOutcome, ReadSink, Role, Start, StoreError, WalStore, Wiring,
 };
+use disk::{Fs, RealFs};
+use wal::Wal;
+use wal::snap::Snapshotter;
 
 struct NullLog;
 
@@ -37,7 +41,19 @@ impl LogStore for NullLog {
 #[derive(Clone, Default)]
 struct Counter {
     node: Arc<OnceLock<Node>>,
-    applied: Arc<AtomicU64>,
+    applied: Arc<(Mutex<u64>, Condvar)>,
+}
+
+impl Counter {
+    fn wait(&self, index: u64) {
+        let applied = self.applied.0.lock().expect("no panic");
+        drop(
+            self.applied
+                .1
+                .wait_while(applied, |applied| *applied < index)
+                .expect("no panic"),
+        );
+    }
 }
 
 impl Apply for Counter {
@@ -45,7 +61,8 @@ impl Apply for Counter {
         let Some(last) = batch.entries.last() else {
             return;
         };
-        self.applied.store(last.index, Ordering::Release);
+        *self.applied.0.lock().expect("no panic") = last.index;
+        self.applied.1.notify_all();
         if let Some(node) = self.node.get() {
             node.applied(last.index);
         }
@@ -81,14 +98,33 @@ fn processor_time() -> Duration {
 }
 
 fn main() {
-    let mut args = std::env::args()
-        .skip(1)
-        .map(|text| text.parse::<u64>().expect("a number"));
-    let entries = args.next().unwrap_or(1_000_000);
-    let batch = args.next().unwrap_or(64);
-    let size = args.next().unwrap_or(300) as usize;
-    core_alone(entries, batch, size);
-    whole_node(entries, batch, size);
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let number = |at: usize, default: u64| {
+        args.get(at)
+            .map_or(default, |text| text.parse().expect("a number"))
+    };
+    let (entries, batch) = (number(0, 1_000_000), number(1, 64));
+    let size = number(2, 300) as usize;
+    let in_flight = number(3, 4 * batch);
+    let start = Start::bootstrap(&[(1, Bytes::new())]);
+    let log: Box<dyn LogStore> = match args.get(4) {
+        None => {
+            core_alone(entries, batch, size);
+            Box::new(NullLog)
+        }
+        Some(dir) => Box::new(real_log(Path::new(dir), &start)),
+    };
+    whole_node(log, start, [entries, batch, in_flight], size);
+}
+
+/// A WAL as the server writes it.
+fn real_log(dir: &Path, start: &Start) -> WalStore {
+    let fs: Arc<dyn Fs> = Arc::new(RealFs);
+    let options = wal::Options::default();
+    let mut wal = Wal::create(Arc::clone(&fs), dir, b"metadata", options).expect("a new WAL");
+    wal.save(Some(&start.hard_state), &start.entries)
+        .expect("written");
+    WalStore::new(wal, Snapshotter::new(fs, dir, Arc::new(wal::NoObserver)))
 }
 
 /// The state machine without threads.
@@ -130,54 +166,39 @@ fn core_alone(entries: u64, batch: u64, size: usize) {
 }
 
 /// Both threads and the hand-overs between them.
-fn whole_node(entries: u64, batch: u64, size: usize) {
+fn whole_node(log: Box<dyn LogStore>, start: Start, numbers: [u64; 3], size: usize) {
+    let [entries, batch, in_flight] = numbers;
     let counter = Counter::default();
     let wiring = Wiring {
-        log: Box::new(NullLog),
+        log,
         transport: Box::new(NoPeers),
         apply: Box::new(counter.clone()),
         reads: Box::new(counter.clone()),
         events: Arc::new(counter.clone()),
     };
-    let node = Node::start(
-        Config::new(1),
-        Start::bootstrap(&[(1, Bytes::new())]),
-        wiring,
-    )
-    .expect("a node");
+    let node = Node::start(Config::new(1), start, wiring).expect("a node");
     counter.node.set(node.clone()).expect("set once");
     node.applied(1);
     node.campaign().expect("running");
-    while node.status().role != Role::Leader {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    let first = counter.applied.load(Ordering::Acquire).max(2);
+    counter.wait(2);
+    let first = 2;
     let data = Bytes::from(vec![7; size]);
     let (wall, before) = (Instant::now(), processor_time());
     let mut sent = 0;
     while sent < entries {
-        // As many as a busy server has in flight.
-        while sent
-            > counter
-                .applied
-                .load(Ordering::Acquire)
-                .saturating_sub(first)
-                + 4 * batch
-        {
-            std::thread::yield_now();
-        }
-        let proposals = (0..batch)
-            .map(|id| Proposal {
-                id,
-                data: data.clone(),
-            })
-            .collect();
-        node.propose(proposals).expect("room");
+        counter.wait((first + sent + batch).saturating_sub(in_flight));
+        node.propose(
+            (0..batch)
+                .map(|id| Proposal {
+                    id,
+                    data: data.clone(),
+                })
+                .collect(),
+        )
+        .expect("room");
         sent += batch;
     }
-    while counter.applied.load(Ordering::Acquire) < first + sent - 1 {
-        std::thread::yield_now();
-    }
+    counter.wait(first + sent);
     report(
         "whole node",
         entries,

@@ -439,6 +439,11 @@ impl Core {
         self.campaign_wanted || self.window.handed() < self.committable()
     }
 
+    /// Whether there is no other member, not even a learner.
+    pub fn is_alone(&self) -> bool {
+        self.sole_voter() && self.node.raft.prs().conf().learners().is_empty()
+    }
+
     /// Whether this member is the only one whose vote counts.
     fn sole_voter(&self) -> bool {
         let prs = self.node.raft.prs();

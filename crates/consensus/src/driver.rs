@@ -2,21 +2,25 @@
 
 use std::collections::HashMap;
 use std::mem;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use api::raftpb::{Message, MessageType};
 
 use crate::inbox::{Control, Inbox, Queue};
-use crate::log_thread::{Job, Jobs};
+use crate::log_thread::{Job, Jobs, LogWriter};
 use crate::status::Shared;
 use crate::{
-    Apply, ConfChangeError, Config, Core, Events, Output, Persist, ReadSink, Role, StepError,
-    Transport,
+    Apply, ConfChangeError, Config, Core, Error, Events, Output, Persist, ReadSink, Role,
+    StepError, StoreError, Transport,
 };
+
+/// Steps with at most so many entries are written by the consensus thread of a lone member.
+const MAX_OWN_ENTRIES: usize = 8;
 
 /// Where the output of a round goes.
 pub(crate) struct Outlets {
+    pub writer: Arc<Mutex<LogWriter>>,
     pub jobs: Arc<Jobs>,
     pub transport: Box<dyn Transport>,
     pub apply: Box<dyn Apply>,
@@ -67,12 +71,12 @@ impl Driver {
         let mut queue = Queue::default();
         let mut next_tick = Instant::now() + self.tick;
         // What was committed before the start.
-        self.round();
-        loop {
+        let mut next = self.round();
+        while next == Next::Go {
             let now = Instant::now();
             self.inbox
                 .take(&mut queue, next_tick.saturating_duration_since(now));
-            let next = self.feed(&mut queue);
+            next = self.feed(&mut queue);
             queue.clear();
             if next == Next::Abandon {
                 break;
@@ -92,7 +96,7 @@ impl Driver {
                 self.stop();
                 break;
             }
-            self.round();
+            next = self.round();
         }
         self.shared.close();
         self.inbox.close();
@@ -174,18 +178,64 @@ impl Driver {
     }
 
     /// Ends a step round, and further ones as long as the apply thread made room meanwhile.
-    fn round(&mut self) {
+    fn round(&mut self) -> Next {
+        let mut wrote = false;
         loop {
-            let out = self.core.poll();
+            let mut out = self.core.poll();
             self.shared.publish(&self.core);
+            let step = self.take_small_step(&mut out);
             self.dispatch(out);
+            if let Some(step) = step {
+                if !self.write_now(|writer| writer.write_now(&step)) {
+                    return Next::Abandon;
+                }
+                self.core.persisted(step.epoch, step.number);
+                wrote = true;
+                continue;
+            }
             let wanted = self.core.wants_applied();
             let applied = self.shared.want_applied(wanted);
             if !wanted || applied <= self.core.applied_index() {
-                return;
+                break;
             }
             self.core.applied(applied);
         }
+        if wrote && !self.write_now(LogWriter::idle) {
+            return Next::Abandon;
+        }
+        Next::Go
+    }
+
+    /// A member without others has nothing to do while few entries become durable: this thread writes them itself,
+    /// which saves waking the log thread and being woken by it. Larger steps go to the log thread, so that the
+    /// next one is prepared while the disk works.
+    fn take_small_step(&self, out: &mut Output) -> Option<Persist> {
+        let small = match &out.persist[..] {
+            [step] => step.snapshot.is_none() && step.entries.len() <= MAX_OWN_ENTRIES,
+            _ => false,
+        };
+        if small && self.core.is_alone() && self.to.jobs.is_idle() {
+            out.persist.pop()
+        } else {
+            None
+        }
+    }
+
+    /// Writes on this thread; whether that went well. If not, the member has heard of it.
+    fn write_now(&self, write: impl FnOnce(&mut LogWriter) -> Result<(), StoreError>) -> bool {
+        let mut writer = self
+            .to
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let Err(error) = write(&mut writer) else {
+            return true;
+        };
+        drop(writer);
+        tracing::error!(%error, "failed to write the log");
+        self.to.events.fatal(&Error::Log(error));
+        self.to.jobs.push([Job::Stop]);
+        false
     }
 
     fn dispatch(&mut self, out: Output) {

@@ -1,6 +1,7 @@
 //! The log thread: takes all jobs that wait, writes them, syncs once, and reports the last one.
 
 use std::mem;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -29,17 +30,27 @@ pub(crate) enum Job {
 pub(crate) struct Jobs {
     state: Mutex<(Vec<Job>, bool)>,
     wake: Condvar,
+    /// Jobs pushed and not yet finished.
+    unfinished: AtomicUsize,
 }
 
 impl Jobs {
     pub fn push(&self, jobs: impl IntoIterator<Item = Job>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = state.0.len();
         state.0.extend(jobs);
+        self.unfinished
+            .fetch_add(state.0.len() - before, Ordering::AcqRel);
         let wake = mem::take(&mut state.1);
         drop(state);
         if wake {
             self.wake.notify_one();
         }
+    }
+
+    /// Whether the log thread has nothing to do, now and until the next push.
+    pub fn is_idle(&self) -> bool {
+        self.unfinished.load(Ordering::Acquire) == 0
     }
 
     fn take(&self, into: &mut Vec<Job>) {
@@ -64,39 +75,61 @@ impl Jobs {
     }
 }
 
-pub(crate) struct LogThread {
-    pub store: Box<dyn LogStore>,
-    pub jobs: Arc<Jobs>,
-    pub inbox: Arc<Inbox>,
-    pub events: Arc<dyn Events>,
+/// Writes to the log. Shared by the log thread and, see [`crate::driver`], the consensus thread of a lone member.
+pub(crate) struct LogWriter {
+    store: Box<dyn LogStore>,
     /// Index of the newest snapshot record; an older one must not follow it.
-    pub last_snapshot: u64,
+    last_snapshot: u64,
+    /// Something could not be written: nobody knows what the disk holds, so nothing more is written.
+    failed: bool,
 }
 
-impl LogThread {
-    pub fn run(mut self) {
-        let mut jobs = Vec::new();
-        loop {
-            self.jobs.take(&mut jobs);
-            let stop = jobs.iter().any(|job| matches!(job, Job::Stop));
-            if let Err(error) = self.write(&mut jobs) {
-                tracing::error!(%error, "failed to write the log");
-                // First the member hears of it, then nobody can reach this node any more.
-                self.events.fatal(&Error::Log(error));
-                // A closed inbox is closed for good, which is what this wants.
-                let _ = self.inbox.push(|queue| queue.log_failed = true);
-                return;
-            }
-            if stop {
-                return;
-            }
+impl LogWriter {
+    pub fn new(store: Box<dyn LogStore>, last_snapshot: u64) -> Self {
+        Self {
+            store,
+            last_snapshot,
+            failed: false,
         }
     }
 
-    /// Group commit: every waiting step is appended, then one sync makes all of them durable.
-    fn write(&mut self, jobs: &mut Vec<Job>) -> Result<(), StoreError> {
+    /// Makes one step durable, if that needs a sync. Not for steps with a snapshot.
+    pub fn write_now(&mut self, step: &Persist) -> Result<(), StoreError> {
+        self.guarded(|writer| {
+            writer
+                .store
+                .append(step.hard_state.as_ref(), &step.entries)?;
+            if step.sync {
+                writer.store.sync()
+            } else {
+                Ok(())
+            }
+        })
+    }
+
+    /// Nobody waits.
+    pub fn idle(&mut self) -> Result<(), StoreError> {
+        self.guarded(|writer| writer.store.idle())
+    }
+
+    fn guarded(
+        &mut self,
+        write: impl FnOnce(&mut Self) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let result = write(self);
+        self.failed |= result.is_err();
+        result
+    }
+
+    /// Group commit: every waiting step is appended, then one sync makes all of them durable. `durable` hears of
+    /// the last one as soon as it is.
+    fn write(
+        &mut self,
+        jobs: &mut Vec<Job>,
+        durable: impl FnOnce((u64, u64)),
+    ) -> Result<(), StoreError> {
         let mut sync = false;
-        let mut durable = None;
+        let mut last = None;
         let mut released = None;
         let mut snapshots = Vec::new();
         for job in jobs.drain(..) {
@@ -110,14 +143,16 @@ impl LogThread {
                     self.store.append(step.hard_state.as_ref(), &step.entries)?;
                     sync |= step.sync;
                     if step.number > 0 {
-                        durable = Some((step.epoch, step.number));
+                        last = Some((step.epoch, step.number));
                     }
                 }
                 Job::Snapshot {
                     snapshot,
                     hard_state,
                     reply,
-                } => snapshots.push((snapshot, hard_state, reply)),
+                } => {
+                    snapshots.push((snapshot, hard_state, reply));
+                }
                 // The very last commit index costs no sync otherwise, but a clean stop leaves nothing behind.
                 Job::Stop => sync = true,
             }
@@ -125,10 +160,7 @@ impl LogThread {
         if sync {
             self.store.sync()?;
         }
-        if let Some(durable) = durable {
-            // If the consensus thread has ended, nobody needs to know.
-            let _ = self.inbox.push(|queue| queue.persisted = Some(durable));
-        }
+        last.map(durable);
         if let Some(index) = released {
             self.store.release_to(index)?;
         }
@@ -136,9 +168,6 @@ impl LogThread {
             self.save_snapshot(&snapshot, &hard_state)?;
             // Whoever asked may have gone.
             let _ = reply.try_send(());
-        }
-        if self.jobs.is_empty() {
-            self.store.idle()?;
         }
         Ok(())
     }
@@ -157,5 +186,55 @@ impl LogThread {
         self.last_snapshot = index;
         tracing::info!("snapshot-index" = index, "saved snapshot to disk");
         self.store.release_to(index)
+    }
+}
+
+pub(crate) struct LogThread {
+    pub writer: Arc<Mutex<LogWriter>>,
+    pub jobs: Arc<Jobs>,
+    pub inbox: Arc<Inbox>,
+    pub events: Arc<dyn Events>,
+}
+
+impl LogThread {
+    pub fn run(self) {
+        let mut jobs = Vec::new();
+        loop {
+            self.jobs.take(&mut jobs);
+            let count = jobs.len();
+            let stop = jobs.iter().any(|job| matches!(job, Job::Stop));
+            if let Err(error) = self.write(&mut jobs) {
+                tracing::error!(%error, "failed to write the log");
+                // First the member hears of it, then nobody can reach this node any more.
+                self.events.fatal(&Error::Log(error));
+                // A closed inbox is closed for good, which is what this wants.
+                let _ = self.inbox.push(|queue| queue.log_failed = true);
+                return;
+            }
+            self.jobs.unfinished.fetch_sub(count, Ordering::AcqRel);
+            if stop {
+                return;
+            }
+        }
+    }
+
+    fn write(&self, jobs: &mut Vec<Job>) -> Result<(), StoreError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if writer.failed {
+            // The consensus thread met the error and reported it.
+            jobs.clear();
+            return Ok(());
+        }
+        writer.guarded(|writer| {
+            writer.write(jobs, |durable| {
+                // If the consensus thread has ended, nobody needs to know.
+                let _ = self.inbox.push(|queue| queue.persisted = Some(durable));
+            })
+        })?;
+        if self.jobs.is_empty() {
+            writer.idle()
+        } else {
+            Ok(())
+        }
     }
 }

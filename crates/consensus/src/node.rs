@@ -10,7 +10,7 @@ use api::raftpb::{ConfChange, ConfState, Message, Snapshot};
 
 use crate::driver::{Driver, Outlets};
 use crate::inbox::{Control, Inbox, message_size};
-use crate::log_thread::{Jobs, LogThread};
+use crate::log_thread::{Jobs, LogThread, LogWriter};
 use crate::status::{Shared, Status};
 use crate::{
     ApplyBatch, ConfChangeError, Config, Core, Error, LeadershipChange, LogStore, MemberProgress,
@@ -118,14 +118,15 @@ impl Node {
         let shared = Arc::new(Shared::new(&core));
         let inbox = Arc::new(Inbox::default());
         let jobs = Arc::new(Jobs::default());
+        let writer = Arc::new(Mutex::new(LogWriter::new(wiring.log, last_snapshot)));
         let log = LogThread {
-            store: wiring.log,
+            writer: Arc::clone(&writer),
             jobs: Arc::clone(&jobs),
             inbox: Arc::clone(&inbox),
             events: Arc::clone(&wiring.events),
-            last_snapshot,
         };
         let outlets = Outlets {
+            writer,
             jobs,
             transport: wiring.transport,
             apply: wiring.apply,

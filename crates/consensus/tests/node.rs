@@ -336,19 +336,23 @@ fn apply_the_rest(node: &Node, batches: &Receiver<ApplyBatch>, end: u64) {
     }
 }
 
+/// Few entries are written by the consensus thread, many by the log thread.
 #[test]
 fn a_failing_disk_stops_the_member_and_acknowledges_nothing() {
-    let log = TestLog::default();
-    let (node, seen) = single(config(1), &log);
-    log.state.lock().unwrap().fail = true;
-    node.propose(proposals(0..3)).unwrap();
-    until("it stops", || node.is_stopped());
-    assert_eq!(*seen.fatal.lock().unwrap(), ["log failed: disk on fire"]);
-    assert!(ids(&seen).is_empty());
-    assert!(node.propose(proposals(3..4)).is_err());
-    assert!(node.apply_conf_change(9, None).is_err());
-    assert_eq!(node.read_index_now(), None);
-    node.stop();
+    for count in [3, 300] {
+        let log = TestLog::default();
+        let (node, seen) = single(config(1), &log);
+        log.state.lock().unwrap().fail = true;
+        node.propose(proposals(0..count)).unwrap();
+        until("it stops", || node.is_stopped());
+        assert_eq!(*seen.fatal.lock().unwrap(), ["log failed: disk on fire"]);
+        assert!(ids(&seen).is_empty());
+        assert!(node.propose(proposals(0..1)).is_err());
+        assert!(node.apply_conf_change(9, None).is_err());
+        assert_eq!(node.read_index_now(), None);
+        node.stop();
+        assert_eq!(seen.fatal.lock().unwrap().len(), 1);
+    }
 }
 
 #[test]
