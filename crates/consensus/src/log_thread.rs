@@ -184,7 +184,6 @@ impl LogWriter {
         self.store.append(Some(hard_state), &[])?;
         self.store.save_snapshot(snapshot)?;
         self.last_snapshot = index;
-        tracing::info!("snapshot-index" = index, "saved snapshot to disk");
         self.store.release_to(index)
     }
 }
