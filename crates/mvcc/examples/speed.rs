@@ -41,7 +41,7 @@ fn cpu() -> Duration {
 }
 
 fn report(what: &str, count: usize, since: Duration) {
-    let nanos = (cpu() - since).as_nanos() / count as u128;
+    let nanos = cpu().saturating_sub(since).as_nanos() / count as u128;
     println!("{what:<32} {nanos:>8} ns CPU each");
 }
 

@@ -190,7 +190,8 @@ impl Store {
             });
         }
         let at = state.resolve(revision)?;
-        let (compacted, current, backend) = (state.compacted, state.current, state.backend.clone());
+        let (compacted, current, epoch) = (state.compacted, state.current, state.epoch);
+        let backend = state.backend.clone();
         // Until the records are pinned, no later compaction may begin to delete them; until the keep set is known,
         // none beyond `at` may change the index.
         let records = self.pins.pin(compacted.min(at));
@@ -198,7 +199,7 @@ impl Store {
         drop(state);
         let view = backend.latest(Bucket::Key);
         drop(records);
-        let keep = self.keep_at(at, compacted);
+        let keep = self.keep_at(at, compacted, epoch)?;
         drop(index);
         let hash = hash_records(&view, compacted, at, &keep)?;
         Ok(HashKv {
@@ -210,41 +211,48 @@ impl Store {
     }
 
     /// What a compaction at `at` would keep for the purpose of the hash; of that, what lies at or before `compacted`.
-    fn keep_at(&self, at: i64, compacted: i64) -> Keep {
+    fn keep_at(&self, at: i64, compacted: i64, epoch: u64) -> Result<Keep, Error> {
         let mut keep = Vec::new();
         let mut any = false;
         if compacted > 0 {
-            self.each_entry(&mut |entry| {
+            self.each_entry(epoch, &mut |entry| {
                 if let Some(kept) = entry.kept_for_hash(at) {
                     any = true;
                     keep.extend(Some(kept).filter(|kept| kept.main <= compacted));
                 }
-            });
+            })?;
         }
-        Keep::new(keep, any)
+        Ok(Keep::new(keep, any))
     }
 
-    /// Visits all entries of the index in steps.
-    fn each_entry(&self, visit: &mut dyn FnMut(&crate::index::Entry)) {
+    /// Visits all entries of the index in steps. Fails if the content is replaced meanwhile.
+    fn each_entry(
+        &self,
+        epoch: u64,
+        visit: &mut dyn FnMut(&crate::index::Entry),
+    ) -> Result<(), Error> {
         let mut next = Some(Vec::new());
         while let Some(start) = next.take() {
             let mut budget = STEP;
-            let _ = self.read().tree.visit(
-                Span {
-                    start: &start,
-                    end: None,
-                },
-                &mut |entry| {
-                    if budget == 0 {
-                        next = Some(entry.key().to_vec());
-                        return ControlFlow::Break(());
-                    }
-                    budget -= 1;
-                    visit(entry);
-                    ControlFlow::Continue(())
-                },
-            );
+            let state = self.read();
+            if state.epoch != epoch {
+                return Err(Error::Closed);
+            }
+            let span = Span {
+                start: &start,
+                end: None,
+            };
+            let _ = state.tree.visit(span, &mut |entry| {
+                if budget == 0 {
+                    next = Some(entry.key().to_vec());
+                    return ControlFlow::Break(());
+                }
+                budget -= 1;
+                visit(entry);
+                ControlFlow::Continue(())
+            });
         }
+        Ok(())
     }
 }
 

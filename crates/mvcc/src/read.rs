@@ -73,7 +73,22 @@ impl Store {
     }
 
     fn range_span(&self, span: Span<'_>, options: &RangeOptions) -> Result<RangeResult, Error> {
+        loop {
+            // Once more if a snapshot from the leader came in between.
+            if let Some(result) = self.try_span(span, options)? {
+                return Ok(result);
+            }
+        }
+    }
+
+    /// `None` if the content was replaced while the read was under way.
+    fn try_span(
+        &self,
+        span: Span<'_>,
+        options: &RangeOptions,
+    ) -> Result<Option<RangeResult>, Error> {
         let state = self.read();
+        let epoch = state.epoch;
         let at = state.resolve(options.revision)?;
         let revision = state.current;
         let mut counter = Counter {
@@ -101,22 +116,24 @@ impl Store {
         let pin = (!complete || !in_memory).then(|| self.pins.pin(at));
         let backend = (!complete || !in_memory).then(|| state.backend.clone());
         drop(state);
-        self.finish_count(&mut counter);
-        self.finish_list(&mut list);
+        if !self.finish_count(&mut counter, epoch) || !self.finish_list(&mut list, epoch) {
+            return Ok(None);
+        }
         let List { rows, .. } = list;
         let mut load = |rows: &mut [Row]| self.load(backend.as_deref(), rows);
         let (kvs, more) = rows::settle(rows, options, &mut load)?;
         drop::<Option<Pin<'_>>>(pin);
-        Ok(RangeResult {
+        Ok(Some(RangeResult {
             revision,
             kvs,
             count: counter.count as i64,
             more,
-        })
+        }))
     }
 
-    /// Goes on counting, letting others in between steps. The caller has pinned the revision.
-    fn finish_count(&self, counter: &mut Counter<'_>) {
+    /// Goes on counting, letting others in between steps. The caller has pinned the revision. `false` if the content
+    /// was replaced.
+    fn finish_count(&self, counter: &mut Counter<'_>, epoch: u64) -> bool {
         let end = counter.span.end;
         while let Some(start) = counter.resume.take() {
             let span = Span { start: &start, end };
@@ -127,20 +144,31 @@ impl Store {
                 budget: STEP,
                 resume: None,
             };
-            self.read().tree.count(&mut rest);
+            let state = self.read();
+            if state.epoch != epoch {
+                return false;
+            }
+            state.tree.count(&mut rest);
             counter.count += rest.count;
             counter.resume = rest.resume;
         }
+        true
     }
 
-    fn finish_list(&self, list: &mut List<'_>) {
+    /// The same for the list.
+    fn finish_list(&self, list: &mut List<'_>, epoch: u64) -> bool {
         while let Some(start) = list.next.take() {
             let span = Span {
                 start: &start,
                 end: list.span.end,
             };
-            list.step(&self.read(), span);
+            let state = self.read();
+            if state.epoch != epoch {
+                return false;
+            }
+            list.step(&state, span);
         }
+        true
     }
 
     /// Reads what is missing, and offers the newest values to the cache.
@@ -199,8 +227,12 @@ impl Store {
             budget: STEP,
             resume: None,
         };
-        self.read().tree.count(&mut counter);
-        self.finish_count(&mut counter);
+        let state = self.read();
+        let epoch = state.epoch;
+        state.tree.count(&mut counter);
+        drop(state);
+        // Only the applying thread asks, and nobody else replaces the content.
+        self.finish_count(&mut counter, epoch);
         counter.count
     }
 

@@ -23,6 +23,8 @@ pub(crate) struct State {
     pub compacted: i64,
     /// Where the values are.
     pub backend: Arc<Backend>,
+    /// How often the whole content was replaced. A read in several steps must not go on in other content.
+    pub epoch: u64,
     pub cache: Cache,
     /// Changes known to the index, tombstones included.
     pub revisions: usize,
@@ -77,6 +79,7 @@ impl State {
             current,
             compacted,
             backend,
+            epoch: 0,
             cache: Cache::new(budget),
             revisions: 0,
         }

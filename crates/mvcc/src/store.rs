@@ -140,7 +140,14 @@ impl Store {
             revision,
             ..crate::RangeOptions::default()
         };
-        self.range(key, b"", &options).ok()?.kvs.pop()
+        match self.range(key, b"", &options) {
+            Ok(mut result) => result.kvs.pop(),
+            Err(Error::Compacted | Error::FutureRev) => None,
+            Err(error) => {
+                tracing::error!(error = %error, revision, "failed to read an earlier pair");
+                None
+            }
+        }
     }
 
     /// Blocks until the compaction at `revision` has deleted what it had to, or its turn will never come.

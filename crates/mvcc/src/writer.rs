@@ -7,6 +7,7 @@ use backend::{Backend, Bucket};
 use bytes::Bytes;
 
 use crate::compaction::{self, CompactionJob, Job, SCHEDULED};
+use crate::state::State;
 use crate::{Config, Error, Revision, Store, WriteTxn, restore};
 
 /// A store rebuilt from its backend.
@@ -117,7 +118,16 @@ impl Writer {
         self.current = restored.state.current;
         self.store.hashes.clear();
         let marks = restored.marks;
-        let old = std::mem::replace(&mut *self.store.write(), restored.state);
+        let mut state = self.store.write();
+        let epoch = state.epoch + 1;
+        let old = std::mem::replace(
+            &mut *state,
+            State {
+                epoch,
+                ..restored.state
+            },
+        );
+        drop(state);
         self.store
             .compaction
             .reset(marks.finished, marks.unfinished());

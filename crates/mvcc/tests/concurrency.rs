@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{Member, parsed, real};
+use common::{Member, naive_hash_kv, parsed, real};
 use mvcc::{Config, Error, RangeOptions, Store};
 
 const KEYS: usize = 700;
@@ -111,6 +111,11 @@ fn a_list_at_a_revision_never_changes_whatever_else_happens() {
         .sum();
     hasher.join().unwrap();
     assert!(lists > 0);
+    let compacted = member.store.compact_revision();
+    member.store.wait_compaction(compacted).unwrap();
+    let hash = member.store.hash_kv(0).unwrap();
+    let naive = naive_hash_kv(&member.backend, compacted, hash.current_revision);
+    assert_eq!(hash.hash, naive);
 }
 
 fn work(member: &mut Member) {

@@ -5,6 +5,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Member, config, naive_hash_kv, parsed, real, records};
 use disk::testing::RecordingFs;
@@ -424,7 +425,7 @@ fn a_large_transaction_is_visible_as_a_whole_or_not_at_all() {
 }
 
 #[test]
-fn the_content_can_be_replaced_while_readers_go_on() {
+fn the_content_can_be_replaced() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut member = Member::open(dir.path());
     history(&mut member);
@@ -447,4 +448,39 @@ fn the_content_can_be_replaced_while_readers_go_on() {
         (2, -1)
     );
     assert!(member.store.compaction_hashes().is_empty());
+}
+
+/// A list takes several steps; it never mixes the content before a snapshot from the leader with the one after it.
+#[test]
+fn a_list_never_mixes_two_contents() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let mut members = dirs.each_ref().map(|dir| Member::open(dir.path()));
+    for (member, letter) in members.iter_mut().zip(["a", "b"]) {
+        let mut txn = member.writer.begin(&mut member.log);
+        for i in 0..2000 {
+            txn.put(format!("{i:04}{letter}"), letter, 0);
+        }
+        txn.finish();
+        member.end_entry();
+    }
+    let [mut member, other] = members;
+    let stop = Arc::new(AtomicBool::new(false));
+    let reader = std::thread::spawn({
+        let (store, stop) = (member.store.clone(), stop.clone());
+        move || {
+            while !stop.load(Ordering::Relaxed) {
+                let result = store.range(b"0", b"\0", &RangeOptions::default()).unwrap();
+                let first = result.kvs[0].value();
+                assert!(result.kvs.iter().all(|kv| kv.value() == first));
+                assert_eq!((result.kvs.len(), result.count), (2000, 2000));
+            }
+        }
+    });
+    let backends = [other.backend.clone(), member.backend.clone()];
+    drop(other);
+    for round in 0..30 {
+        member.writer.restore(backends[round % 2].clone()).unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    reader.join().unwrap();
 }

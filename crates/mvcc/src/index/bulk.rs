@@ -1,5 +1,6 @@
 //! Building a tree from sorted entries.
 
+use crate::index::sorted::Sorted;
 use crate::index::tree::{Child, Node};
 use crate::index::{Entry, Tree};
 
@@ -30,7 +31,7 @@ impl Tree {
             while rest.peek().is_some() {
                 let children: Vec<_> = rest.by_ref().take(FILL).collect();
                 let low = children[0].low.clone();
-                upper.push(summarised(low, Node::Inner(children)));
+                upper.push(summarised(low, Node::Inner(Sorted::new(children))));
             }
             level = upper;
         }
@@ -46,7 +47,7 @@ fn leaf_of(entries: Vec<Entry>) -> Child {
         .first()
         .map(|entry| entry.key().into())
         .unwrap_or_default();
-    summarised(low, Node::Leaf(entries))
+    summarised(low, Node::Leaf(Sorted::new(entries)))
 }
 
 fn summarised(low: Box<[u8]>, node: Node) -> Child {

@@ -2,6 +2,7 @@
 
 mod bulk;
 mod entry;
+mod sorted;
 #[cfg(test)]
 mod tests;
 mod tree;

@@ -7,6 +7,7 @@
 use std::ops::ControlFlow;
 
 use crate::index::Entry;
+use crate::index::sorted::{Keyed, Sorted};
 use crate::span::Span;
 
 /// Entries of a leaf, and children of an inner node.
@@ -14,8 +15,25 @@ pub(super) const MAX: usize = 64;
 
 #[derive(Debug)]
 pub(super) enum Node {
-    Leaf(Vec<Entry>),
-    Inner(Vec<Child>),
+    Leaf(Sorted<Entry>),
+    Inner(Sorted<Child>),
+}
+
+impl Keyed for Entry {
+    const SKIP: usize = 0;
+
+    fn key(&self) -> &[u8] {
+        Entry::key(self)
+    }
+}
+
+/// The first child takes everything below the second.
+impl Keyed for Child {
+    const SKIP: usize = 1;
+
+    fn key(&self) -> &[u8] {
+        &self.low
+    }
 }
 
 /// A subtree.
@@ -42,6 +60,7 @@ impl Node {
     pub(super) fn summary(&self) -> (usize, i64) {
         match self {
             Self::Leaf(entries) => {
+                let entries = entries.items();
                 let live = entries.iter().filter(|entry| entry.is_live()).count();
                 (
                     live,
@@ -53,6 +72,7 @@ impl Node {
                 )
             }
             Self::Inner(children) => {
+                let children = children.items();
                 let live = children.iter().map(|child| child.live).sum();
                 (
                     live,
@@ -74,14 +94,11 @@ impl Node {
 }
 
 /// The child in whose part of the key space `key` lies.
-fn child_of(children: &[Child], key: &[u8]) -> usize {
-    children
-        .partition_point(|child| *child.low <= *key)
-        .saturating_sub(1)
-}
-
-fn position(entries: &[Entry], key: &[u8]) -> Result<usize, usize> {
-    entries.binary_search_by(|entry| entry.key().cmp(key))
+fn child_of(children: &Sorted<Child>, key: &[u8]) -> usize {
+    match children.search(key) {
+        Ok(i) => i,
+        Err(i) => i.saturating_sub(1),
+    }
 }
 
 /// Changes the entry of a key, or makes it (from `None`) if there is none.
@@ -102,7 +119,7 @@ pub(crate) struct Tree {
 
 impl Default for Tree {
     fn default() -> Self {
-        Self::from_root(Node::Leaf(Vec::new()))
+        Self::from_root(Node::Leaf(Sorted::new(Vec::new())))
     }
 }
 
@@ -122,8 +139,10 @@ impl Tree {
         let mut node = &self.root.node;
         loop {
             match node {
-                Node::Inner(children) => node = &children[child_of(children, key)].node,
-                Node::Leaf(entries) => return position(entries, key).ok().map(|i| &entries[i]),
+                Node::Inner(children) => node = &children.items()[child_of(children, key)].node,
+                Node::Leaf(entries) => {
+                    return entries.search(key).ok().and_then(|i| entries.get(i));
+                }
             }
         }
     }
@@ -135,9 +154,9 @@ impl Tree {
             match node {
                 Node::Inner(children) => {
                     let i = child_of(children, key);
-                    node = &mut children[i].node;
+                    node = &mut children.at_mut(i).node;
                 }
-                Node::Leaf(entries) => return position(entries, key).ok().map(|i| &mut entries[i]),
+                Node::Leaf(entries) => return entries.search(key).ok().map(|i| entries.at_mut(i)),
             }
         }
     }
@@ -147,13 +166,12 @@ impl Tree {
         let effect = upsert(&mut self.root.node, key, change);
         note(&mut self.root, &effect);
         if let Some(right) = effect.split {
-            let mut left = std::mem::replace(
-                &mut self.root,
-                Node::Inner(Vec::new()).into_child(Box::default()),
-            );
+            let empty = Node::Inner(Sorted::new(Vec::new())).into_child(Box::default());
+            let mut left = std::mem::replace(&mut self.root, empty);
             left.live -= right.live;
             let mut children = Vec::with_capacity(MAX);
             children.extend([left, right]);
+            let children = Sorted::new(children);
             self.root = Node::Inner(children).into_child(Box::default());
         }
     }
@@ -208,7 +226,7 @@ fn upsert(node: &mut Node, key: &[u8], change: Change<'_>) -> Effect {
         Node::Leaf(entries) => upsert_leaf(entries, key, change),
         Node::Inner(children) => {
             let i = child_of(children, key);
-            let child = &mut children[i];
+            let child = children.at_mut(i);
             let effect = upsert(&mut child.node, key, change);
             note(child, &effect);
             let Effect {
@@ -227,7 +245,7 @@ fn upsert(node: &mut Node, key: &[u8], change: Change<'_>) -> Effect {
             children.insert(i + 1, right);
             let split = (children.len() > MAX).then(|| {
                 let right = children.split_off(split_point(children.len(), i + 1));
-                let low = right[0].low.clone();
+                let low = right.items()[0].low.clone();
                 Node::Inner(right).into_child(low)
             });
             Effect {
@@ -239,10 +257,10 @@ fn upsert(node: &mut Node, key: &[u8], change: Change<'_>) -> Effect {
     }
 }
 
-fn upsert_leaf(entries: &mut Vec<Entry>, key: &[u8], change: Change<'_>) -> Effect {
-    match position(entries, key) {
+fn upsert_leaf(entries: &mut Sorted<Entry>, key: &[u8], change: Change<'_>) -> Effect {
+    match entries.search(key) {
         Ok(i) => {
-            let entry = &mut entries[i];
+            let entry = entries.at_mut(i);
             let before = isize::from(entry.is_live());
             let made = change(Some(entry));
             debug_assert!(made.is_none(), "there is an entry already");
@@ -265,7 +283,7 @@ fn upsert_leaf(entries: &mut Vec<Entry>, key: &[u8], change: Change<'_>) -> Effe
             entries.insert(i, entry);
             let split = (entries.len() > MAX).then(|| {
                 let right = entries.split_off(split_point(entries.len(), i));
-                let low = right[0].key().into();
+                let low = right.items()[0].key().into();
                 Node::Leaf(right).into_child(low)
             });
             Effect {
@@ -293,8 +311,8 @@ fn walk<'t>(
 ) -> ControlFlow<()> {
     match node {
         Node::Leaf(entries) => {
-            let first = position(entries, span.start).unwrap_or_else(|i| i);
-            for entry in &entries[first..] {
+            let first = entries.search(span.start).unwrap_or_else(|i| i);
+            for entry in &entries.items()[first..] {
                 if !span.before_end(entry.key()) {
                     return ControlFlow::Break(());
                 }
@@ -302,7 +320,7 @@ fn walk<'t>(
             }
         }
         Node::Inner(children) => {
-            for child in &children[child_of(children, span.start)..] {
+            for child in &children.items()[child_of(children, span.start)..] {
                 if !span.before_end(&child.low) {
                     return ControlFlow::Break(());
                 }
@@ -321,14 +339,16 @@ fn sweep_leaf(
 ) -> Option<Box<[u8]>> {
     let next = match &mut child.node {
         Node::Leaf(entries) => {
-            entries.retain_mut(|entry| sweep(entry));
+            entries.retain(sweep);
             upper.map(Into::into)
         }
         Node::Inner(children) => {
             let i = child_of(children, from);
-            let (head, tail) = children.split_at_mut(i + 1);
-            let upper = tail.first().map(|next| &*next.low).or(upper);
-            let next = sweep_leaf(&mut head[i], from, upper, sweep);
+            let upper: Option<Box<[u8]>> = children
+                .get(i + 1)
+                .map(|next| next.low.clone())
+                .or(upper.map(Into::into));
+            let next = sweep_leaf(children.at_mut(i), from, upper.as_deref(), sweep);
             tidy(children, i);
             next
         }
@@ -338,21 +358,23 @@ fn sweep_leaf(
 }
 
 /// Removes child `i` if it is empty and merges it with a neighbour if the two are small.
-fn tidy(children: &mut Vec<Child>, i: usize) {
-    if children.len() > 1 && children[i].node.len() == 0 {
-        let gone = children.remove(i);
-        if let Some(next) = children.get_mut(i) {
-            next.low = gone.low;
+fn tidy(children: &mut Sorted<Child>, i: usize) {
+    let len = |i: usize| children.get(i).map_or(MAX, |child| child.node.len());
+    if children.len() > 1 && len(i) == 0 {
+        if i == 0 {
+            // What lies below the second child is now its own.
+            let gone = children.remove(0);
+            children.at_mut(0).low = gone.low;
+        } else {
+            // Goes to the child before.
+            children.remove(i);
         }
         return;
     }
     for left in [i.checked_sub(1), Some(i)].into_iter().flatten() {
-        let small = children
-            .get(left..=left + 1)
-            .is_some_and(|pair| pair[0].node.len() + pair[1].node.len() <= MAX / 2);
-        if small {
+        if len(left) + len(left + 1) <= MAX / 2 {
             let right = children.remove(left + 1);
-            merge(&mut children[left], right);
+            merge(children.at_mut(left), right);
             return;
         }
     }
@@ -362,8 +384,8 @@ fn merge(left: &mut Child, right: Child) {
     left.live += right.live;
     left.newest = left.newest.max(right.newest);
     match (&mut left.node, right.node) {
-        (Node::Leaf(entries), Node::Leaf(more)) => entries.extend(more),
-        (Node::Inner(children), Node::Inner(more)) => children.extend(more),
+        (Node::Leaf(entries), Node::Leaf(more)) => entries.append(more),
+        (Node::Inner(children), Node::Inner(more)) => children.append(more),
         _ => debug_assert!(false, "neighbours are of one height"),
     }
 }
@@ -397,7 +419,7 @@ impl Counter<'_> {
             Node::Leaf(entries) => self.leaf(entries),
             Node::Inner(children) => {
                 let first = child_of(children, self.span.start);
-                for (i, child) in children.iter().enumerate().skip(first) {
+                for (i, child) in children.items().iter().enumerate().skip(first) {
                     if !self.span.before_end(&child.low) {
                         return ControlFlow::Break(());
                     }
@@ -409,9 +431,9 @@ impl Counter<'_> {
         }
     }
 
-    fn leaf(&mut self, entries: &[Entry]) -> ControlFlow<()> {
-        let first = position(entries, self.span.start).unwrap_or_else(|i| i);
-        for entry in &entries[first..] {
+    fn leaf(&mut self, entries: &Sorted<Entry>) -> ControlFlow<()> {
+        let first = entries.search(self.span.start).unwrap_or_else(|i| i);
+        for entry in &entries.items()[first..] {
             if !self.span.before_end(entry.key()) {
                 return ControlFlow::Break(());
             }
