@@ -107,7 +107,10 @@ impl Stream {
     /// The next message, or how the stream ended.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Status>> {
         loop {
-            if let Poll::Ready(Some(message)) = self.receiver.poll_recv(cx) {
+            // Not `poll_recv`: once the task has used up its share of the runtime's time it answers "pending" however
+            // many messages wait, and this loop would never end. Nobody has to be woken by a message anyway, as
+            // only the work below sends any.
+            if let Ok(message) = self.receiver.try_recv() {
                 return Poll::Ready(Ok(message));
             }
             // Empty, and closed once the work is gone.
@@ -174,4 +177,45 @@ fn trailers(status: &Status) -> HeaderMap {
     let mut map = HeaderMap::with_capacity(2);
     super::status::write(status, &mut map);
     map
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    /// A frontend once span for ever inside one poll: the runtime's budget for the task was used up while messages
+    /// waited.
+    #[test]
+    fn a_stream_that_is_never_idle_does_not_hang_its_runtime() {
+        const MESSAGES: usize = 10_000;
+        let (done, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let frames = runtime.block_on(async {
+                let body = ResponseBody::stream(|out| async move {
+                    for _ in 0..MESSAGES {
+                        out.send(Bytes::from_static(b"message")).await;
+                    }
+                    Ok(())
+                });
+                tokio::spawn(async move {
+                    let mut body = std::pin::pin!(body);
+                    let mut frames = 0;
+                    while body.frame().await.is_some() {
+                        frames += 1;
+                    }
+                    frames
+                })
+                .await
+                .unwrap()
+            });
+            done.send(frames).unwrap();
+        });
+        let frames = ended.recv_timeout(Duration::from_secs(60)).expect("the stream hangs");
+        assert_eq!(frames, MESSAGES + 1); // and the trailers
+    }
 }
