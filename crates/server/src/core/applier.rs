@@ -12,6 +12,7 @@ use prost::Message;
 use super::background::Signals;
 use super::snapshots::Snapshots;
 use super::{Member, Wakes};
+use crate::metrics::op_name;
 
 /// Entries after which waiters are woken even in the middle of a batch, so that a long one does not hold
 /// back its first answers.
@@ -61,7 +62,9 @@ impl Applier {
 
     fn apply_batch(&mut self, batch: ApplyBatch) -> Result<(), Fatal> {
         let mut wakes = Wakes::default();
-        let Some(last) = batch.entries.last().map(|entry| entry.index) else { return Ok(()) };
+        let Some(last) = batch.entries.last().map(|entry| entry.index) else {
+            return Ok(());
+        };
         for (count, entry) in batch.entries.into_iter().enumerate() {
             self.apply_entry(entry, &mut wakes)?;
             if count % FLUSH_EVERY == FLUSH_EVERY - 1 {
@@ -72,12 +75,16 @@ impl Applier {
         self.member.reads.applied(last, &mut wakes);
         wakes.flush();
         self.member.node.applied(last);
-        self.snapshots.after_batch(&mut self.machine, &self.member, &self.conf_state, last);
+        self.snapshots
+            .after_batch(&mut self.machine, &self.member, &self.conf_state, last);
         Ok(())
     }
 
     fn apply_entry(&mut self, entry: Entry, wakes: &mut Wakes) -> Result<(), Fatal> {
-        let at = Position { index: entry.index, term: entry.term };
+        let at = Position {
+            index: entry.index,
+            term: entry.term,
+        };
         match EntryType::try_from(entry.r#type) {
             Ok(EntryType::Normal) if entry.data.is_empty() => {
                 self.apply_first_of_term(at);
@@ -94,7 +101,8 @@ impl Applier {
         self.machine.apply_empty(at);
         let status = self.member.node.status();
         if status.role == consensus::Role::Leader && status.term == at.term {
-            self.machine.promote_lessor(self.member.now(), self.member.limits.election_timeout);
+            self.machine
+                .promote_lessor(self.member.now(), self.member.limits.election_timeout);
         }
     }
 
@@ -109,7 +117,13 @@ impl Applier {
             Some(request) => (request, true),
             None => (Request::decode(&entry.data)?, false),
         };
-        let applied = self.machine.apply(at, request, waited, self.member.now())?;
+        let (op, started) = (op_name(&request.op), self.member.now());
+        let applied = self.machine.apply(at, request, waited, started)?;
+        if let Some(result) = &applied.result {
+            self.member
+                .metrics
+                .applied(op, result, self.member.now().saturating_sub(started));
+        }
         if let Some(effect) = applied.effect {
             self.carry_out(effect);
         }
@@ -165,7 +179,9 @@ impl Applier {
         if verdict.removed_self {
             let _ = self.events.send(Event::Removed);
         }
-        self.member.pending.complete(change.id, verdict.result.map(|_| Response::Done), wakes);
+        self.member
+            .pending
+            .complete(change.id, verdict.result.map(|_| Response::Done), wakes);
         Ok(())
     }
 }

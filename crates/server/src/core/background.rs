@@ -64,18 +64,30 @@ pub struct Background {
 impl Background {
     /// Starts the thread.
     pub fn spawn(self) -> std::io::Result<std::thread::JoinHandle<()>> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        std::thread::Builder::new().name("background".into()).spawn(move || {
-            let signals = Arc::clone(&self.signals);
-            runtime.block_on(async move {
-                self.start();
-                signals.stop.notified().await;
-            });
-        })
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()?;
+        std::thread::Builder::new()
+            .name("background".into())
+            .spawn(move || {
+                let signals = Arc::clone(&self.signals);
+                runtime.block_on(async move {
+                    self.start();
+                    signals.stop.notified().await;
+                });
+            })
     }
 
     fn start(self) {
-        let Self { member, signals, name, client_urls, auto_compaction, files, events } = self;
+        let Self {
+            member,
+            signals,
+            name,
+            client_urls,
+            auto_compaction,
+            files,
+            events,
+        } = self;
         if let Some(option) = auto_compaction {
             tokio::spawn(super::compactor::run(Arc::clone(&member), option));
         }
@@ -83,7 +95,10 @@ impl Background {
         tokio::spawn(sweep(Arc::clone(&member)));
         tokio::spawn(fulfil_wishes(Arc::clone(&member)));
         tokio::spawn(expire_leases(Arc::clone(&member)));
-        tokio::spawn(follow_cluster_version(Arc::clone(&member), Arc::clone(&signals)));
+        tokio::spawn(follow_cluster_version(
+            Arc::clone(&member),
+            Arc::clone(&signals),
+        ));
         tokio::spawn(follow_storage_version(Arc::clone(&member), signals));
         tokio::spawn(async move {
             if publish(&member, &name, client_urls).await {
@@ -117,7 +132,9 @@ async fn sweep(member: Arc<Member>) {
 
 /// Proposes what the member wants on its own behalf.
 async fn fulfil_wishes(member: Arc<Member>) {
-    let Some(mut wishes) = member.take_wishes() else { return };
+    let Some(mut wishes) = member.take_wishes() else {
+        return;
+    };
     while let Some(op) = wishes.recv().await {
         if let Err(error) = member.propose(op).await {
             tracing::warn!(%error, "failed to propose a request of the member's own");
@@ -137,7 +154,9 @@ async fn expire_leases(member: Arc<Member>) {
             let expired = member.lessor().expired(member.now(), left);
             left -= expired.ids.len().min(left);
             for id in expired.ids {
-                let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+                let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
+                    return;
+                };
                 tokio::spawn(revoke(Arc::clone(&member), id, permit));
             }
             if !expired.more || left == 0 {
@@ -155,7 +174,11 @@ async fn revoke(member: Arc<Member>, id: i64, permit: tokio::sync::OwnedSemaphor
         return;
     }
     let request = api::etcdserverpb::LeaseRevokeRequest { id };
-    match member.propose(Op::LeaseRevoke(request)).await {
+    let result = member.propose(Op::LeaseRevoke(request)).await;
+    if result.is_ok() {
+        member.metrics.server.lease_expired.inc();
+    }
+    match result {
         Ok(_) | Err(api::Error::LeaseNotFound | api::Error::Stopped) => {}
         Err(error) => {
             let lease = format!("{id:016x}");
@@ -167,7 +190,9 @@ async fn revoke(member: Arc<Member>, id: i64, permit: tokio::sync::OwnedSemaphor
 
 async fn propose_checkpoints(member: &Arc<Member>) {
     for _ in 0..lease::CHECKPOINT_ENTRIES_PER_ROUND {
-        let due = member.lessor().due_checkpoints(member.now(), lease::CHECKPOINTS_PER_ENTRY);
+        let due = member
+            .lessor()
+            .due_checkpoints(member.now(), lease::CHECKPOINTS_PER_ENTRY);
         if due.is_empty() {
             return;
         }
@@ -195,7 +220,10 @@ async fn publish(member: &Arc<Member>, name: &str, client_urls: Vec<String>) -> 
         }),
     };
     loop {
-        match member.propose(Op::ClusterMemberAttrSet(request.clone())).await {
+        match member
+            .propose(Op::ClusterMemberAttrSet(request.clone()))
+            .await
+        {
             Ok(_) => {
                 tracing::info!(
                     "local-member-id" = member_hex,
@@ -239,7 +267,10 @@ async fn follow_cluster_version(member: Arc<Member>, signals: Arc<Signals>) {
             // A cluster of one: its own version is the lowest.
             let lowest = (membership.len() == 1).then(crate::start::server_version);
             let current = membership.version();
-            (cluster::decide_cluster_version(current, lowest, &membership.downgrade()), current)
+            (
+                cluster::decide_cluster_version(current, lowest, &membership.downgrade()),
+                current,
+            )
         };
         let version = match decision {
             VersionDecision::Keep => continue,
@@ -258,7 +289,9 @@ async fn follow_cluster_version(member: Arc<Member>, signals: Arc<Signals>) {
                 tracing::info!(from = %from, to = %version, "updating cluster version using v3 API");
             }
         }
-        let request = api::membershippb::ClusterVersionSetRequest { ver: version.to_string() };
+        let request = api::membershippb::ClusterVersionSetRequest {
+            ver: version.to_string(),
+        };
         match member.propose(Op::ClusterVersionSet(request)).await {
             Ok(_) => tracing::info!("cluster-version" = %version, "cluster version is updated"),
             Err(api::Error::Stopped) => return,
@@ -304,7 +337,11 @@ fn purge_once(files: &Files) -> Result<Vec<std::path::PathBuf>, wal::Error> {
     let fs = disk::RealFs;
     let mut removed = Vec::new();
     if files.max_snapshots > 0 {
-        removed.extend(wal::purge::snapshots(&fs, &files.snap, files.max_snapshots)?);
+        removed.extend(wal::purge::snapshots(
+            &fs,
+            &files.snap,
+            files.max_snapshots,
+        )?);
     }
     if files.max_wals > 0 {
         removed.extend(wal::purge::segments(&fs, &files.wal, files.max_wals)?);

@@ -9,6 +9,7 @@ use consensus::Proposal;
 use lease::Lessor;
 
 use super::{Bulk, IdGenerator, Pending, Reads};
+use crate::metrics::Metrics;
 
 /// Committed but not applied entries at which a member stops taking proposals.
 const MAX_APPLY_GAP: u64 = 5000;
@@ -50,6 +51,7 @@ pub struct MemberParts {
     pub bulk: Bulk,
     pub epoch: Instant,
     pub applied: u64,
+    pub metrics: Arc<Metrics>,
 }
 
 /// One member as its frontends see it.
@@ -72,6 +74,7 @@ pub struct Member {
     pub(crate) bulk: Bulk,
     pub(crate) pending: Pending,
     pub(crate) reads: Reads,
+    pub(crate) metrics: Arc<Metrics>,
     epoch: Instant,
     applied: AtomicU64,
     stopping: AtomicBool,
@@ -102,6 +105,7 @@ impl Member {
             quota: parts.quota,
             hub: parts.hub,
             bulk: parts.bulk,
+            metrics: parts.metrics,
             pending: Pending::default(),
             reads: Reads::default(),
             epoch: parts.epoch,
@@ -154,7 +158,9 @@ impl Member {
     }
 
     pub(crate) fn membership(&self) -> RwLockReadGuard<'_, Membership> {
-        self.membership.read().unwrap_or_else(PoisonError::into_inner)
+        self.membership
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The header of an answer given now, with the current revision.
@@ -191,15 +197,30 @@ impl Member {
         if data.len() > self.limits.max_request_bytes {
             return Err(api::Error::RequestTooLarge);
         }
-        let request = Request { id, username: String::new(), auth_revision: 0, op };
+        let request = Request {
+            id,
+            username: String::new(),
+            auth_revision: 0,
+            op,
+        };
         let wait = self.pending.register(id, Some(request), Instant::now());
         if let Err(refused) = self.node.propose(vec![Proposal { id, data }]) {
-            let error =
-                if refused.stopped { api::Error::Stopped } else { api::Error::TooManyRequests };
+            let error = if refused.stopped {
+                api::Error::Stopped
+            } else {
+                api::Error::TooManyRequests
+            };
             let mut wakes = super::Wakes::default();
             self.pending.complete(id, Err(error), &mut wakes);
         }
-        wait.await
+        let result = wait.await;
+        if matches!(
+            result,
+            Err(api::Error::Timeout | api::Error::DeadlineExceeded)
+        ) {
+            self.metrics.server.proposals_failed.inc();
+        }
+        result
     }
 
     /// Asks the background to propose something on the member's own behalf.
@@ -210,7 +231,10 @@ impl Member {
     }
 
     pub(crate) fn take_wishes(&self) -> Option<tokio::sync::mpsc::Receiver<Op>> {
-        self.wishes_taken.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.wishes_taken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// Waits until everything that was committed when the call began is applied here.
@@ -235,7 +259,8 @@ impl Member {
             start = match self.node.read_index(&[number]) {
                 Ok(()) => None,
                 Err(consensus::Stopped) => {
-                    self.reads.round_failed(Some(number), &api::Error::Stopped, Instant::now())
+                    self.reads
+                        .round_failed(Some(number), &api::Error::Stopped, Instant::now())
                 }
             };
         }

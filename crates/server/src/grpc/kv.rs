@@ -1,6 +1,7 @@
 //! The KV service.
 
 use api::etcdserverpb as pb;
+use pb::request_op::Request;
 use tonic::Status;
 
 use super::body::ResponseBody;
@@ -23,6 +24,7 @@ impl<F: Frontend> Services<F> {
             .await?;
         validate::range(&request)?;
         let response = self.member.range(request).await?;
+        self.metrics.mvcc.ranges.inc();
         Ok(match Pieces::of(response) {
             Ok(pieces) => {
                 tally.sent(pieces.message_length());
@@ -65,7 +67,13 @@ impl<F: Frontend> Services<F> {
         let request: pb::TxnRequest = self.receive(call, tally).await?;
         self.member.check_quota(apply::txn_cost(&request))?;
         validate::txn(&request, self.settings.max_txn_ops)?;
-        Ok(self.member.txn(request).await?)
+        let reads = only_reads(&request);
+        let response = self.member.txn(request).await?;
+        if reads {
+            // Others are counted where they are applied.
+            self.metrics.mvcc.count_txn(&response);
+        }
+        Ok(response)
     }
 
     pub(super) async fn compact(
@@ -76,4 +84,10 @@ impl<F: Frontend> Services<F> {
         let request = self.receive(call, tally).await?;
         Ok(self.member.compact(request).await?)
     }
+}
+
+/// Whether a transaction never goes through the log.
+fn only_reads(txn: &pb::TxnRequest) -> bool {
+    let range = |op: &pb::RequestOp| matches!(op.request, Some(Request::RequestRange(_)));
+    txn.success.iter().chain(&txn.failure).all(range)
 }

@@ -76,6 +76,9 @@ impl<F: Frontend> Services<F> {
             // The header tells the state before the renewal.
             let header = Some(self.member.header());
             let ttl = self.member.lease_renew(request.id).await?;
+            if ttl > 0 {
+                self.metrics.lease.renewed.inc();
+            }
             out.send(&pb::LeaseKeepAliveResponse {
                 header,
                 id: request.id,

@@ -12,10 +12,6 @@ pub const HASH: &[f64] = &doubling::<15>(0.01);
 pub const SNAPSHOT: &[f64] = &doubling::<17>(0.01);
 /// Defragmentation: 0.1 s to 7 min.
 pub const DEFRAG: &[f64] = &doubling::<13>(0.1);
-/// Steps of a compaction: 1 ms to 4 s, in milliseconds.
-pub const PAUSE_MILLIS: &[f64] = &doubling::<13>(1.0);
-/// Compactions: 0.1 s to 14 min, in milliseconds.
-pub const TOTAL_MILLIS: &[f64] = &doubling::<14>(100.0);
 /// TTLs: 1 s to 97 days.
 pub const TTL: &[f64] = &doubling::<24>(1.0);
 

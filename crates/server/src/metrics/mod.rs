@@ -3,6 +3,7 @@
 //! Counters are resolved once and then only counted; nothing on the way of a request looks up a label, except a
 //! client's version that was not seen before. Gauges are read from the member when someone asks.
 
+mod apply;
 mod buckets;
 mod grpc;
 mod maker;
@@ -17,6 +18,7 @@ use crate::frontend::Frontend;
 use maker::Maker;
 use readings::Readings;
 
+pub use apply::{ApplyMetrics, op_name};
 pub use grpc::{GrpcMetrics, Tally};
 pub use server::ServerMetrics;
 pub use storage::{DiskMetrics, LeaseMetrics, MvccMetrics};
@@ -35,6 +37,7 @@ pub struct Metrics {
     pub disk: DiskMetrics,
     /// Leases.
     pub lease: LeaseMetrics,
+    apply: ApplyMetrics,
     features: IntGaugeVec,
     scrapes: IntCounter,
     scrapes_in_flight: IntGauge,
@@ -71,6 +74,7 @@ impl Metrics {
             mvcc: MvccMetrics::new(&maker),
             disk: DiskMetrics::new(&maker),
             lease: LeaseMetrics::new(&maker),
+            apply: ApplyMetrics::new(&maker),
             features: maker.gauge_vec(
                 "etcd_server_feature_enabled",
                 "Whether a feature is on.",

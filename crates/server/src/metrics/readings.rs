@@ -14,6 +14,7 @@ pub(super) struct Readings {
     is_leader: IntGauge,
     is_learner: IntGauge,
     leader_changes: IntCounter,
+    events: IntCounter,
     /// Metric and what it reads.
     plain: Vec<PlainReading>,
     cluster_version: IntGaugeVec,
@@ -32,6 +33,10 @@ impl Readings {
             leader_changes: maker.counter(
                 "etcd_server_leader_changes_seen_total",
                 "Times this member saw the leader change.",
+            ),
+            events: maker.counter(
+                "etcd_debugging_mvcc_events_total",
+                "Events sent to watchers.",
             ),
             plain: plain_readings(maker),
             cluster_version: maker.gauge_vec(
@@ -58,6 +63,8 @@ impl Readings {
                 .leader_changes
                 .saturating_sub(self.leader_changes.get()),
         );
+        let events = member.watch_hub().stats().events;
+        self.events.inc_by(events.saturating_sub(self.events.get()));
         for (gauge, read) in &self.plain {
             gauge.set(read(&gauges));
         }

@@ -5,7 +5,7 @@ use std::sync::{PoisonError, RwLock};
 
 use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGaugeVec};
 
-use super::buckets::{COMMIT, DISK};
+use super::buckets::DISK;
 use super::maker::Maker;
 
 /// `etcd_server_*`: what is counted as it happens.
@@ -13,17 +13,11 @@ use super::maker::Maker;
 #[allow(missing_docs)] // each field is the metric of its name
 pub struct ServerMetrics {
     pub proposals_failed: IntCounter,
-    pub slow_apply: IntCounter,
-    pub slow_read_indexes: IntCounter,
     pub read_indexes_failed: IntCounter,
     pub heartbeat_send_failures: IntCounter,
     pub lease_expired: IntCounter,
     pub health_success: IntCounter,
     pub health_failures: IntCounter,
-    /// Labels version ("v3"), op, success; resolve once per op.
-    pub apply_duration: HistogramVec,
-    /// Label success; resolve once.
-    pub range_duration: HistogramVec,
     /// Labels type, success; resolve once per type.
     pub request_duration: HistogramVec,
     /// Labels type (livez, readyz), name: result of the last check.
@@ -42,14 +36,6 @@ impl ServerMetrics {
         let counter = |name: &str, help| maker.counter(&format!("etcd_server_{name}"), help);
         Self {
             proposals_failed: counter("proposals_failed_total", "Proposals that failed."),
-            slow_apply: counter(
-                "slow_apply_total",
-                "Requests whose application took too long.",
-            ),
-            slow_read_indexes: counter(
-                "slow_read_indexes_total",
-                "Read indexes that took too long.",
-            ),
             read_indexes_failed: counter("read_indexes_failed_total", "Read indexes that failed."),
             heartbeat_send_failures: counter(
                 "heartbeat_send_failures_total",
@@ -61,18 +47,6 @@ impl ServerMetrics {
             ),
             health_success: counter("health_success", "Times /health was good."),
             health_failures: counter("health_failures", "Times /health was bad."),
-            apply_duration: maker.histogram_vec(
-                "etcd_server_apply_duration_seconds",
-                "Time it took to apply a request.",
-                &["version", "op", "success"],
-                COMMIT,
-            ),
-            range_duration: maker.histogram_vec(
-                "etcd_server_range_duration_seconds",
-                "Time it took to read a range.",
-                &["success"],
-                COMMIT,
-            ),
             request_duration: maker.histogram_vec(
                 "etcd_server_request_duration_seconds",
                 "Time from a request's arrival to its answer.",

@@ -2,9 +2,7 @@
 
 use prometheus::{Histogram, IntCounter, IntGauge};
 
-use super::buckets::{
-    DEFRAG, DISK, HASH, PAUSE_MILLIS, SNAPSHOT, SNAPSHOT_SAVE, TOTAL_MILLIS, TTL,
-};
+use super::buckets::{DEFRAG, DISK, HASH, SNAPSHOT, SNAPSHOT_SAVE, TTL};
 use super::maker::Maker;
 
 /// `etcd_mvcc_*` and `etcd_debugging_mvcc_*`: what is counted as it happens.
@@ -15,17 +13,8 @@ pub struct MvccMetrics {
     pub deletes: IntCounter,
     pub ranges: IntCounter,
     pub txns: IntCounter,
-    pub events: IntCounter,
     pub hash_duration: Histogram,
     pub hash_rev_duration: Histogram,
-    pub compaction_keys: IntCounter,
-    /// Milliseconds.
-    pub compaction_pause: Histogram,
-    /// Milliseconds.
-    pub compaction_total: Histogram,
-    /// Unix time in seconds.
-    pub compaction_last: IntGauge,
-    pub put_bytes: IntGauge,
 }
 
 /// `etcd_disk_*` and `etcd_snap_*`: what is counted as it happens; durations in seconds.
@@ -66,7 +55,6 @@ impl MvccMetrics {
             deletes: counter("mvcc_delete_total", "Deletes."),
             ranges: counter("mvcc_range_total", "Ranges."),
             txns: counter("mvcc_txn_total", "Transactions."),
-            events: counter("debugging_mvcc_events_total", "Events sent to watchers."),
             hash_duration: maker.histogram(
                 "etcd_mvcc_hash_duration_seconds",
                 "Time it took to hash the whole database.",
@@ -76,28 +64,6 @@ impl MvccMetrics {
                 "etcd_mvcc_hash_rev_duration_seconds",
                 "Time it took to hash the keys at a revision.",
                 HASH,
-            ),
-            compaction_keys: counter(
-                "debugging_mvcc_db_compaction_keys_total",
-                "Records deleted by compactions.",
-            ),
-            compaction_pause: maker.histogram(
-                "etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds",
-                "Time a step of a compaction took.",
-                PAUSE_MILLIS,
-            ),
-            compaction_total: maker.histogram(
-                "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds",
-                "Time a compaction took.",
-                TOTAL_MILLIS,
-            ),
-            compaction_last: maker.gauge(
-                "etcd_debugging_mvcc_db_compaction_last",
-                "When a compaction ended.",
-            ),
-            put_bytes: maker.gauge(
-                "etcd_debugging_mvcc_total_put_size_in_bytes",
-                "Bytes of keys and values put so far.",
             ),
         }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use apply::{AlarmView, Parts, Quota, StateMachine};
 use consensus::{
-    ApplyBatch, Events, LeadershipChange, Node, NoPeers, ReadError, ReadOutcome, WalStore, Wiring,
+    ApplyBatch, Events, LeadershipChange, NoPeers, Node, ReadError, ReadOutcome, WalStore, Wiring,
 };
 use lease::Lessor;
 
@@ -17,6 +17,7 @@ use crate::core::applier::{Applier, Event};
 use crate::core::background::{Background, Files, Signals};
 use crate::core::snapshots::Snapshots;
 use crate::core::{Bulk, IdGenerator, Limits, Member, MemberParts};
+use crate::metrics::Metrics;
 
 /// What of the configuration decides how a member runs.
 #[derive(Clone, Debug)]
@@ -58,7 +59,9 @@ struct Bridge {
 
 impl Events for Bridge {
     fn leadership(&self, change: LeadershipChange) {
-        let Some(member) = self.member.get() else { return };
+        let Some(member) = self.member.get() else {
+            return;
+        };
         if change.stepped_down() {
             member.lessor().demote();
         }
@@ -82,11 +85,15 @@ struct BridgeReads(Arc<Bridge>);
 
 impl consensus::ReadSink for BridgeReads {
     fn read_done(&self, outcome: ReadOutcome) {
-        let Some(member) = self.0.member.get() else { return };
+        let Some(member) = self.0.member.get() else {
+            return;
+        };
         for number in outcome.ids {
             let now = Instant::now();
             let next = match outcome.result {
-                Ok(index) => member.reads.round_confirmed(number, index, member.applied(), now),
+                Ok(index) => member
+                    .reads
+                    .round_confirmed(number, index, member.applied(), now),
                 Err(error) => {
                     let error = match error {
                         ReadError::LeaderChanged => api::Error::LeaderChanged,
@@ -116,6 +123,7 @@ impl consensus::Apply for ToApplier {
 pub fn launch(
     boot: Boot,
     options: &LaunchOptions,
+    metrics: &Arc<Metrics>,
     events: Sender<Event>,
 ) -> Result<Running, StartError> {
     let epoch = Instant::now();
@@ -162,7 +170,9 @@ pub fn launch(
         reads: Box::new(BridgeReads(Arc::clone(&bridge))),
         events: Arc::clone(&bridge) as Arc<dyn Events>,
     };
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let unix = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     let start = boot.start;
     let (conf_state, snapshot_index) = (start.conf_state.clone(), start.snapshot.index);
     let applied = start.applied;
@@ -202,6 +212,7 @@ pub fn launch(
         bulk: Bulk::start().map_err(|error| failed(error.to_string()))?,
         epoch,
         applied,
+        metrics: Arc::clone(metrics),
     });
     if bridge.member.set(Arc::clone(&member)).is_err() {
         unreachable!("the bridge is set once");
@@ -235,7 +246,12 @@ pub fn launch(
     }
     .spawn()
     .map_err(|error| failed(error.to_string()))?;
-    Ok(Running { member, signals, applier, background })
+    Ok(Running {
+        member,
+        signals,
+        applier,
+        background,
+    })
 }
 
 fn consensus_config(id: u64, options: &LaunchOptions, unix: Duration) -> consensus::Config {
@@ -258,16 +274,19 @@ fn recover_leases(
     options: &LaunchOptions,
     attached: Vec<(i64, bytes::Bytes)>,
 ) -> Result<Lessor, StartError> {
-    let ticks = (options.election_timeout.as_millis() / options.heartbeat.as_millis().max(1)) as u32;
+    let ticks =
+        (options.election_timeout.as_millis() / options.heartbeat.as_millis().max(1)) as u32;
     let mut config = lease::Config::new(lease::min_ttl(ticks, options.heartbeat));
     if options.lease_checkpoint {
         config.checkpoint_interval = Some(lease::CHECKPOINT_INTERVAL);
     }
     let mut lessor = Lessor::with_config(config);
-    lessor.recover(&boot.backend).map_err(|error| StartError::Panic {
-        message: "failed to recover leases".into(),
-        error: error.to_string(),
-    })?;
+    lessor
+        .recover(&boot.backend)
+        .map_err(|error| StartError::Panic {
+            message: "failed to recover leases".into(),
+            error: error.to_string(),
+        })?;
     for (id, key) in attached {
         if lessor.attach(id, key).is_err() {
             tracing::error!("lease-id" = %format_args!("{id:016x}"), "failed to attach a lease");

@@ -17,7 +17,10 @@ pub(super) struct DiskObserver {
 
 impl DiskObserver {
     pub(super) fn new(stop: Sender<Event>) -> Arc<Self> {
-        Arc::new(Self { metrics: OnceLock::new(), stop: Mutex::new(stop) })
+        Arc::new(Self {
+            metrics: OnceLock::new(),
+            stop: Mutex::new(stop),
+        })
     }
 
     pub(super) fn set(&self, metrics: &Arc<Metrics>) {
@@ -33,8 +36,19 @@ impl DiskObserver {
 }
 
 impl backend::Observer for DiskObserver {
-    fn committed(&self, took: Duration, _parts: &bbolt::CommitStats) {
-        self.count(|m| m.disk.backend_commit_duration.observe(took.as_secs_f64()));
+    fn committed(&self, took: Duration, parts: &bbolt::CommitStats) {
+        self.count(|m| {
+            m.disk.backend_commit_duration.observe(took.as_secs_f64());
+            m.disk
+                .backend_commit_rebalance_duration
+                .observe(parts.rebalance.as_secs_f64());
+            m.disk
+                .backend_commit_spill_duration
+                .observe(parts.spill.as_secs_f64());
+            m.disk
+                .backend_commit_write_duration
+                .observe(parts.write.as_secs_f64());
+        });
     }
 
     fn defragmented(&self, took: Duration) {

@@ -58,16 +58,25 @@ pub fn run(config: &Config, record: impl FnOnce(bool) -> logging::Record) -> i32
         Err(error) => return fail(&error),
     };
     loop {
-        let event = events.recv().unwrap_or_else(|_| Event::Fatal("all threads ended".into()));
+        let event = events
+            .recv()
+            .unwrap_or_else(|_| Event::Fatal("all threads ended".into()));
         match event {
             Event::Published => {
                 if let Err(error) = server.serve_clients(options) {
                     let error = error.to_string();
-                    return fail(&StartError::Fatal { message: "listener failed", error });
+                    return fail(&StartError::Fatal {
+                        message: "listener failed",
+                        error,
+                    });
                 }
             }
             Event::Signal(signal) => {
-                let name = if signal == SIGINT { "interrupt" } else { "terminated" };
+                let name = if signal == SIGINT {
+                    "interrupt"
+                } else {
+                    "terminated"
+                };
                 tracing::info!(signal = name, "received signal; shutting down");
                 server.stop(options);
                 return die_of(signal);
@@ -95,8 +104,11 @@ pub fn run(config: &Config, record: impl FnOnce(bool) -> logging::Record) -> i32
 
 /// Logs why the server does not run; returns the exit code.
 fn fail(error: &StartError) -> i32 {
-    let level =
-        if error.exit_code() == 1 { logging::Level::Fatal } else { logging::Level::Panic };
+    let level = if error.exit_code() == 1 {
+        logging::Level::Fatal
+    } else {
+        logging::Level::Panic
+    };
     let record = logging::Record::new(level, error.message().to_owned());
     logging::emit(&record.field("error", error.cause().to_owned()));
     error.exit_code()
@@ -105,13 +117,15 @@ fn fail(error: &StartError) -> i32 {
 /// Turns SIGTERM and SIGINT into a wish to stop. A second one while stopping is swallowed.
 fn watch_signals(stop: Sender<Event>) -> std::io::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
-        for signal in signals.forever() {
-            if stop.send(Event::Signal(signal)).is_err() {
-                return;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for signal in signals.forever() {
+                if stop.send(Event::Signal(signal)).is_err() {
+                    return;
+                }
             }
-        }
-    })?;
+        })?;
     Ok(())
 }
 
@@ -173,11 +187,14 @@ impl Server {
         let ports = open_ports(options)?;
         logging::emit(&record(wal::exists(fs.as_ref(), &dirs.wal)));
         let observer = DiskObserver::new(stop.clone());
-        let observers = Observers { backend: observer.clone(), wal: observer.clone() };
+        let observers = Observers {
+            backend: observer.clone(),
+            wal: observer.clone(),
+        };
         let boot = boot(&fs, &options.boot, &observers)?;
         let metrics = Arc::new(Metrics::new(SERVER_VERSION, boot.member_id));
         observer.set(&metrics);
-        let running = launch(boot, &options.launch, stop)?;
+        let running = launch(boot, &options.launch, &metrics, stop)?;
         log_started(&running.member);
         let failed = |error: std::io::Error| StartError::Failed(error.to_string());
         let serving = CancellationToken::new();
@@ -189,8 +206,17 @@ impl Server {
             member.limits.request_timeout(),
         );
         let clients = ports.clients;
-        let server = Self { running, threads, serving, metrics, endpoints, clients };
-        server.serve_others(options, ports.peers, ports.metrics).map_err(failed)?;
+        let server = Self {
+            running,
+            threads,
+            serving,
+            metrics,
+            endpoints,
+            clients,
+        };
+        server
+            .serve_others(options, ports.peers, ports.metrics)
+            .map_err(failed)?;
         Ok(server)
     }
 
@@ -247,8 +273,12 @@ impl Server {
     fn stop(self, options: &ProgramOptions) {
         let name = options.boot.name.clone();
         let data_dir = options.boot.data_dir.display().to_string();
-        let peers: Vec<String> =
-            options.boot.initial_advertise_peer_urls.iter().map(ToString::to_string).collect();
+        let peers: Vec<String> = options
+            .boot
+            .initial_advertise_peer_urls
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         tracing::info!(
             name,
             "data-dir" = data_dir,
@@ -281,7 +311,11 @@ impl Server {
 fn log_kind(dirs: &DataDir, kind: &str) {
     let data_dir = dirs.root.display().to_string();
     if kind == "empty" {
-        tracing::info!("data-dir" = data_dir, "dir-type" = kind, "Initialize and start etcd server");
+        tracing::info!(
+            "data-dir" = data_dir,
+            "dir-type" = kind,
+            "Initialize and start etcd server"
+        );
     } else {
         tracing::info!(
             "data-dir" = data_dir,
@@ -324,12 +358,27 @@ fn open_ports(options: &ProgramOptions) -> Result<Ports, StartError> {
     let traffic = if split { Traffic::Grpc } else { Traffic::Both };
     let mut clients = Vec::new();
     for url in &options.listen_client_urls {
-        clients.push((listen::listen(&url.host).map_err(StartError::Failed)?, traffic));
+        clients.push((
+            listen::listen(&url.host).map_err(StartError::Failed)?,
+            traffic,
+        ));
     }
     for url in &options.listen_client_http_urls {
-        clients.push((listen::listen(&url.host).map_err(StartError::Failed)?, Traffic::Http));
+        clients.push((
+            listen::listen(&url.host).map_err(StartError::Failed)?,
+            Traffic::Http,
+        ));
     }
-    let metrics = options.listen_metrics_urls.iter().map(|url| listen::listen(&url.host));
-    let metrics = metrics.collect::<Result<_, _>>().map_err(StartError::Failed)?;
-    Ok(Ports { peers, clients, metrics })
+    let metrics = options
+        .listen_metrics_urls
+        .iter()
+        .map(|url| listen::listen(&url.host));
+    let metrics = metrics
+        .collect::<Result<_, _>>()
+        .map_err(StartError::Failed)?;
+    Ok(Ports {
+        peers,
+        clients,
+        metrics,
+    })
 }
