@@ -181,11 +181,9 @@ fn run(mut dispatcher: Dispatcher, work: &Sender<CatchUp>) {
             // There is room: the next one is handed out after this one came back.
             let _ = work.send(catch_up);
         }
-        quiet = if dispatcher.position == before {
-            quiet + 1
-        } else {
-            0
-        };
+        // Revisions that nobody watches are no reason to stay up.
+        let fruitful = dispatcher.position != before && dispatcher.watchers.len() > 0;
+        quiet = if fruitful { 0 } else { quiet + 1 };
         if !more {
             shared.rest(dispatcher.position, quiet);
         }
