@@ -13,6 +13,7 @@ const FILL_PERCENT: f64 = 0.9;
 
 /// Runs until the backend is closed or a commit fails.
 pub(crate) fn run(shared: &Shared) {
+    let _stopped = Stopped(shared);
     loop {
         match shared.control.next_task(shared.config.batch_interval) {
             Task::Commit { position_too } => {
@@ -26,7 +27,15 @@ pub(crate) fn run(shared: &Shared) {
             }
         }
     }
-    shared.control.stopped();
+}
+
+/// Tells waiters that nobody will serve them any more, even if the thread ends by a panic.
+struct Stopped<'s>(&'s Shared);
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        self.0.control.stopped();
+    }
 }
 
 /// One commit of everything that waits.

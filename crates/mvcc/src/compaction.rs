@@ -244,6 +244,11 @@ pub(crate) fn spawn(store: Arc<Store>) -> Option<JoinHandle<()>> {
             match scrub::run(&store, &job) {
                 Ok(true) => store.compaction.finish(job.revision),
                 Ok(false) => return,
+                Err(error @ Error::Backend(backend::Error::Closed)) => {
+                    // The member is stopping; the compaction is resumed at the next start.
+                    store.compaction.fail(error);
+                    return;
+                }
                 Err(error) => {
                     tracing::error!(error = %error, revision = job.revision, "compaction failed");
                     store.compaction.fail(error);

@@ -1,6 +1,7 @@
 //! One compaction: forgetting old changes in the index and deleting their records.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use backend::{Backend, Bucket, Op};
 use bytes::Bytes;
@@ -12,6 +13,8 @@ use crate::{Error, Revision, Store};
 
 /// Leaves of the index gone through per hold of its lock.
 const LEAVES: usize = 4;
+/// How often the mark of the compaction is asked for.
+const POLL: Duration = Duration::from_millis(2);
 /// Records looked at per batch, in multiples of the records deleted.
 const LOOKED_AT: usize = 10;
 
@@ -23,6 +26,12 @@ const LOOKED_AT: usize = 10;
 pub(crate) fn run(store: &Store, job: &Job) -> Result<bool, Error> {
     let start = now();
     if let Some(ticket) = &job.ticket {
+        // Not simply a wait: if the member stops before the entry has ended, this must stop, too.
+        while !ticket.is_done() {
+            if !store.compaction.pause(POLL) {
+                return Ok(false);
+            }
+        }
         ticket.wait()?;
     }
     store.pins.wait_below(job.revision);

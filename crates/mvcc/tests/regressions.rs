@@ -484,3 +484,13 @@ fn a_list_never_mixes_two_contents() {
     stop.store(true, Ordering::Relaxed);
     reader.join().unwrap();
 }
+
+#[test]
+fn a_compaction_whose_entry_never_ends_does_not_hold_up_the_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut member = Member::open(dir.path());
+    let last = member.put("a", "1");
+    let job = member.writer.compact(&mut member.log, last).unwrap();
+    drop(member.writer);
+    assert!(matches!(job.wait(), Err(Error::Closed)));
+}
