@@ -5,7 +5,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -191,12 +191,18 @@ fn run(mut dispatcher: Dispatcher, work: &Sender<CatchUp>) {
     dispatcher.end();
 }
 
+/// How long history is left alone after a stretch of it was read: a lagging watcher gets a fifth of a processor.
+fn rest_after(reading: Duration) -> Duration {
+    (reading * 4).min(RETRY)
+}
+
+#[allow(clippy::disallowed_methods)] // the clock only paces this thread; nothing that is replayed depends on it
 fn read_history(shared: &Shared, todo: &Receiver<CatchUp>) {
     for catch_up in todo {
+        let began = Instant::now();
         let caught_up = catch_up.run();
-        if caught_up.failed {
-            std::thread::sleep(RETRY);
-        }
+        // Reading as fast as possible would take the processors from those who write now.
+        std::thread::sleep(if caught_up.failed { RETRY } else { rest_after(began.elapsed()) });
         shared.send(Command::CaughtUp(Box::new(caught_up)));
     }
 }

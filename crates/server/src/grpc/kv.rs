@@ -26,7 +26,8 @@ impl<F: Frontend> Services<F> {
         let response = self.member.range(request).await?;
         self.metrics.mvcc.ranges.inc();
         Ok(match Pieces::of(response) {
-            Ok(pieces) => {
+            Ok(mut pieces) => {
+                self.lists.admit(&mut pieces).await;
                 tally.sent(pieces.message_length());
                 ResponseBody::pieces(pieces)
             }

@@ -1,10 +1,14 @@
 //! Big answers, encoded piece by piece.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use api::RawKv;
 use api::etcdserverpb as pb;
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::frame;
 
@@ -25,6 +29,45 @@ pub struct Pieces {
     /// A big pair whose key and length were just sent.
     pending: Option<Bytes>,
     length: usize,
+    /// Its share of what may be on its way at once; given back when the list is sent or its client gone.
+    share: Option<OwnedSemaphorePermit>,
+}
+
+/// How much of long lists is on its way to clients at once.
+///
+/// Lists compete with everything else for the processors, at the clients as much as here. Beyond the budget they
+/// go one after the other. That is a matter of order, not of memory, which a list on its way hardly takes: so a list
+/// that has waited for a while, perhaps for a client that does not read, is sent all the same.
+#[derive(Debug)]
+pub(super) struct Budget(Arc<Semaphore>);
+
+/// The budget in bytes.
+const BUDGET: usize = 32 << 20;
+/// Bytes of one permit.
+const PERMIT: usize = 64 << 10;
+/// Lists shorter than this do not count.
+const COUNTED: usize = 1 << 20;
+/// How long a list waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(BUDGET / PERMIT)))
+    }
+}
+
+impl Budget {
+    /// Waits until the list may go.
+    pub async fn admit(&self, pieces: &mut Pieces) {
+        if pieces.length < COUNTED {
+            return;
+        }
+        let permits = (pieces.length.min(BUDGET) / PERMIT) as u32;
+        let turn = Arc::clone(&self.0).acquire_many_owned(permits);
+        if let Ok(Ok(share)) = tokio::time::timeout(PATIENCE, turn).await {
+            pieces.share = Some(share);
+        }
+    }
 }
 
 impl Pieces {
@@ -59,6 +102,7 @@ impl Pieces {
             tail: Some(tail.encode_to_vec().into()),
             pending: None,
             length,
+            share: None,
         })
     }
 

@@ -17,6 +17,7 @@ use super::call::Call;
 use super::frame;
 use super::method::{self, Method};
 use super::{status, stream};
+use super::pieces::Budget;
 use crate::frontend::Frontend;
 use crate::metrics::{Metrics, Tally};
 
@@ -49,6 +50,7 @@ pub struct Services<F> {
     /// Set when the member stops; streams end then.
     pub(super) stop: CancellationToken,
     durations: Durations,
+    pub(super) lists: Budget,
 }
 
 impl<F: Frontend> Services<F> {
@@ -66,6 +68,7 @@ impl<F: Frontend> Services<F> {
             metrics,
             stop,
             durations,
+            lists: Budget::default(),
         })
     }
 
