@@ -12,7 +12,7 @@ pub struct Stats {
     pub(crate) full: AtomicU64,
 }
 
-/// Values of [`Stats`] at one moment.
+/// Values of the counters at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StatsSnapshot {
     /// Open streams.

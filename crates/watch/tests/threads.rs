@@ -263,6 +263,22 @@ fn what_was_acknowledged_before_a_request_is_known_when_it_is_answered() {
     }
 }
 
+/// Revision 1 is the empty store's: it is in no log and has no events.
+#[test]
+fn an_empty_store_can_be_watched_from_its_first_revision() {
+    let mut member = Member::start(Config::default());
+    let (control, mut receiver) = member.hub.stream(StreamConfig::default());
+    let spec = WatchSpec {
+        key: key("a"),
+        start_revision: 1,
+        ..WatchSpec::default()
+    };
+    control.create(spec).unwrap();
+    assert_eq!(next(&mut receiver).revision, 1);
+    member.put("a");
+    assert_eq!(revisions(&mut receiver), [2]);
+}
+
 /// A snapshot of another member replaces the content under the hub.
 #[test]
 fn watchers_go_on_after_the_store_was_replaced() {

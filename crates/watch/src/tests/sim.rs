@@ -133,7 +133,8 @@ impl History for Store {
         let hole = data.compact_in_read.take().unwrap_or(0);
         let mut chunk = HistoryChunk {
             revisions: Vec::new(),
-            next: from,
+            // Revision 1 has no events.
+            next: from.max(2),
         };
         let mut bytes = 0;
         let all = data
