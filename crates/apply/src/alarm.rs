@@ -73,7 +73,10 @@ pub struct AlarmView {
 impl AlarmView {
     /// All raised alarms.
     pub fn list(&self) -> Vec<AlarmMember> {
-        self.list.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.list
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
     }
 
     /// Whether any member is out of space.
@@ -83,7 +86,11 @@ impl AlarmView {
 
     pub(crate) fn set(&self, alarms: &Alarms) {
         let list = alarms.get(AlarmType::None as i32);
-        self.no_space.store(alarms.any(AlarmType::Nospace), Ordering::Release);
-        *self.list.write().unwrap_or_else(std::sync::PoisonError::into_inner) = list;
+        self.no_space
+            .store(alarms.any(AlarmType::Nospace), Ordering::Release);
+        *self
+            .list
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = list;
     }
 }

@@ -40,8 +40,12 @@ pub fn range_response(result: mvcc::RangeResult) -> pb::RangeResponse {
 }
 
 /// A header that carries only a revision, as operations inside a transaction have it.
+#[allow(clippy::unnecessary_wraps)] // the form of the messages' fields
 pub(crate) fn header(revision: i64) -> Option<pb::ResponseHeader> {
-    Some(pb::ResponseHeader { revision, ..Default::default() })
+    Some(pb::ResponseHeader {
+        revision,
+        ..Default::default()
+    })
 }
 
 /// The texts clients see for what the store refuses.
@@ -49,7 +53,10 @@ pub fn store_error(error: mvcc::Error) -> api::Error {
     match error {
         mvcc::Error::Compacted => api::Error::Compacted,
         mvcc::Error::FutureRev => api::Error::FutureRev,
-        other => api::Error::Other { code: api::Code::Unknown, text: other.to_string() },
+        other => api::Error::Other {
+            code: api::Code::Unknown,
+            text: other.to_string(),
+        },
     }
 }
 
@@ -85,7 +92,10 @@ pub(crate) fn put(
         previous = current(txn, &put.key)?;
         if put.ignore_value || put.ignore_lease {
             let Some(kv) = &previous else {
-                return Ok(pb::PutResponse { header: header(txn.revision()), prev_kv: None });
+                return Ok(pb::PutResponse {
+                    header: header(txn.revision()),
+                    prev_kv: None,
+                });
             };
             if put.ignore_value {
                 value = kv.value();
@@ -123,7 +133,11 @@ pub(crate) fn delete_range(
             prev_kvs.extend(one.prev);
         }
     }
-    Ok(pb::DeleteRangeResponse { header: header(txn.revision()), deleted: count, prev_kvs })
+    Ok(pb::DeleteRangeResponse {
+        header: header(txn.revision()),
+        deleted: count,
+        prev_kvs,
+    })
 }
 
 /// The live record of one key as the transaction sees it.

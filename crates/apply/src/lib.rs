@@ -14,7 +14,7 @@ mod quota;
 mod request;
 mod txn;
 
-pub use alarm::{Alarms, AlarmView};
+pub use alarm::{AlarmView, Alarms};
 pub use kv::{range_options, range_response, store_error};
 pub use machine::{Applied, ConfChangeVerdict, Effect, Fatal, Parts, StateMachine};
 pub use quota::{Quota, put_cost, txn_cost};

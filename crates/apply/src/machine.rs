@@ -153,7 +153,10 @@ impl StateMachine {
             | Op::ClusterMemberAttrSet(_)
             | Op::DowngradeInfoSet(_)
             | Op::DowngradeVersionTest => self.apply_cluster(request.op, fresh)?,
-            _ if !fresh => Applied { result: None, effect: None },
+            _ if !fresh => Applied {
+                result: None,
+                effect: None,
+            },
             op => self.apply_checked(op, waited, now)?,
         };
         if fresh {
@@ -172,14 +175,12 @@ impl StateMachine {
     }
 
     /// The checks that any request passes, outermost first: alarms, then quota around the request itself.
-    fn apply_checked(
-        &mut self,
-        op: Op,
-        waited: bool,
-        now: Duration,
-    ) -> Result<Applied, Fatal> {
+    fn apply_checked(&mut self, op: Op, waited: bool, now: Duration) -> Result<Applied, Fatal> {
         if let Some(error) = self.refused_by_alarm(&op) {
-            return Ok(Applied { result: Some(Err(error)), effect: None });
+            return Ok(Applied {
+                result: Some(Err(error)),
+                effect: None,
+            });
         }
         // The size differs between members, so a full file must not keep the change from happening;
         // it only turns the answer into an error.
@@ -195,7 +196,10 @@ impl StateMachine {
         if matches!(result, Err(api::Error::NoSpace)) && !self.alarms.any(pb::AlarmType::Nospace) {
             effect = Some(Effect::RaiseNoSpace);
         }
-        Ok(Applied { result: Some(result), effect })
+        Ok(Applied {
+            result: Some(result),
+            effect,
+        })
     }
 
     fn refused_by_alarm(&self, op: &Op) -> Option<api::Error> {
@@ -236,15 +240,19 @@ impl StateMachine {
                     return Ok(Response::Done);
                 }
                 let txn = self.kv.begin(&mut self.db);
-                txn.range(&request.key, &request.range_end, &kv::range_options(&request))
-                    .map(|result| Response::Range(kv::range_response(result)))
-                    .map_err(kv::store_error)
+                txn.range(
+                    &request.key,
+                    &request.range_end,
+                    &kv::range_options(&request),
+                )
+                .map(|result| Response::Range(kv::range_response(result)))
+                .map_err(kv::store_error)
             }
             Op::Compaction(request) => self.compact(&request).map(Response::Compaction),
             Op::LeaseGrant(request) => self.lease_grant(&request, now).map(Response::LeaseGrant),
-            Op::LeaseRevoke(request) => {
-                self.lease_revoke(&request, effect).map(Response::LeaseRevoke)
-            }
+            Op::LeaseRevoke(request) => self
+                .lease_revoke(request, effect)
+                .map(Response::LeaseRevoke),
             Op::LeaseCheckpoint(request) => {
                 self.lease_checkpoint(&request, now);
                 Ok(Response::Done)
@@ -296,8 +304,12 @@ impl StateMachine {
         &mut self,
         request: &pb::CompactionRequest,
     ) -> Result<pb::CompactionResponse, api::Error> {
-        self.kv.compact(&mut self.db, request.revision).map_err(kv::store_error)?;
-        Ok(pb::CompactionResponse { header: kv::header(self.kv.store().current_revision()) })
+        self.kv
+            .compact(&mut self.db, request.revision)
+            .map_err(kv::store_error)?;
+        Ok(pb::CompactionResponse {
+            header: kv::header(self.kv.store().current_revision()),
+        })
     }
 
     fn lease_grant(
@@ -306,7 +318,9 @@ impl StateMachine {
         now: Duration,
     ) -> Result<pb::LeaseGrantResponse, api::Error> {
         let mut lessor = self.lessor.lock().unwrap_or_else(PoisonError::into_inner);
-        let ttl = lessor.grant(&mut self.db, request.id, request.ttl, now).map_err(lease_error)?;
+        let ttl = lessor
+            .grant(&mut self.db, request.id, request.ttl, now)
+            .map_err(lease_error)?;
         Ok(pb::LeaseGrantResponse {
             header: kv::header(self.kv.store().current_revision()),
             id: request.id,
@@ -318,21 +332,30 @@ impl StateMachine {
     /// Deletes the attached keys, in bytewise order and one revision, and the lease with them.
     fn lease_revoke(
         &mut self,
-        request: &pb::LeaseRevokeRequest,
+        request: pb::LeaseRevokeRequest,
         effect: &mut Option<Effect>,
     ) -> Result<pb::LeaseRevokeResponse, api::Error> {
         let mut lessor = self.lessor.lock().unwrap_or_else(PoisonError::into_inner);
         let keys: Vec<Bytes> = lessor.keys_sorted(request.id).map_err(lease_error)?;
         let mut txn = self.kv.begin(&mut self.db);
         for key in keys {
-            let one = pb::DeleteRangeRequest { key, ..Default::default() };
+            let one = pb::DeleteRangeRequest {
+                key,
+                ..Default::default()
+            };
             kv::delete_range(&mut txn, &mut lessor, &one)?;
         }
         txn.finish();
-        if lessor.revoke(&mut self.db, request.id).map_err(lease_error)?.awaited {
+        if lessor
+            .revoke(&mut self.db, request.id)
+            .map_err(lease_error)?
+            .awaited
+        {
             *effect = Some(Effect::LeaseRevoked);
         }
-        Ok(pb::LeaseRevokeResponse { header: kv::header(self.kv.store().current_revision()) })
+        Ok(pb::LeaseRevokeResponse {
+            header: kv::header(self.kv.store().current_revision()),
+        })
     }
 
     fn lease_checkpoint(&mut self, request: &pb::LeaseCheckpointRequest, now: Duration) {
@@ -349,7 +372,10 @@ impl StateMachine {
     }
 
     fn alarm(&mut self, request: &pb::AlarmRequest) -> pb::AlarmResponse {
-        let alarm = pb::AlarmMember { member_id: request.member_id, alarm: request.alarm };
+        let alarm = pb::AlarmMember {
+            member_id: request.member_id,
+            alarm: request.alarm,
+        };
         let alarms = match AlarmAction::try_from(request.action) {
             Ok(AlarmAction::Get) => self.alarms.get(request.alarm),
             Ok(AlarmAction::Activate) if request.alarm == pb::AlarmType::None as i32 => Vec::new(),
@@ -364,19 +390,32 @@ impl StateMachine {
                 vec![alarm]
             }
             Ok(AlarmAction::Deactivate) => {
-                if self.alarms.disarm(&mut self.db, &alarm) { vec![alarm] } else { Vec::new() }
+                if self.alarms.disarm(&mut self.db, &alarm) {
+                    vec![alarm]
+                } else {
+                    Vec::new()
+                }
             }
             Err(_) => Vec::new(),
         };
         self.alarm_view.set(&self.alarms);
-        pb::AlarmResponse { header: kv::header(self.kv.store().current_revision()), alarms }
+        pb::AlarmResponse {
+            header: kv::header(self.kv.store().current_revision()),
+            alarms,
+        }
     }
 
     /// Versions and attributes. They are taken over in memory even when the database has them already.
     fn apply_cluster(&mut self, op: Op, fresh: bool) -> Result<Applied, Fatal> {
-        let mut membership = self.membership.write().unwrap_or_else(PoisonError::into_inner);
-        let persist =
-            if fresh { Persist::Backend(&mut self.db) } else { Persist::MemoryOnly };
+        let mut membership = self
+            .membership
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let persist = if fresh {
+            Persist::Backend(&mut self.db)
+        } else {
+            Persist::MemoryOnly
+        };
         let effect = match op {
             Op::ClusterVersionSet(request) => {
                 let change = membership.set_version(&request.ver, persist)?;
@@ -395,7 +434,10 @@ impl StateMachine {
             }
             _ => None,
         };
-        Ok(Applied { result: Some(Ok(Response::Done)), effect })
+        Ok(Applied {
+            result: Some(Ok(Response::Done)),
+            effect,
+        })
     }
 
     /// Validates a configuration change and takes it over. After raft has been given
@@ -408,18 +450,27 @@ impl StateMachine {
     ) -> Result<ConfChangeVerdict, Fatal> {
         let fresh = at.index > self.consistent.index;
         let decoded = Change::decode(change)?;
-        let mut membership = self.membership.write().unwrap_or_else(PoisonError::into_inner);
+        let mut membership = self
+            .membership
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         if fresh && let Err(error) = membership.validate(&decoded) {
             tracing::error!(%error, "Validation on configuration change failed");
-            let refused = ConfChange { node_id: 0, ..change.clone() };
+            let refused = ConfChange {
+                node_id: 0,
+                ..change.clone()
+            };
             return Ok(ConfChangeVerdict {
                 for_raft: Some(refused),
                 result: Err(error.into()),
                 removed_self: false,
             });
         }
-        let persist =
-            if fresh { Persist::Backend(&mut self.db) } else { Persist::MemoryOnly };
+        let persist = if fresh {
+            Persist::Backend(&mut self.db)
+        } else {
+            Persist::MemoryOnly
+        };
         let removed_self = matches!(decoded, Change::Remove(id) if id == self.member_id);
         let effect = membership.apply(&decoded, persist);
         Ok(ConfChangeVerdict {

@@ -18,7 +18,13 @@ impl Quota {
 
     /// `configured` as given by the flag: 0 is the default, negative means no limit.
     pub fn new(configured: i64) -> Self {
-        Self { bytes: if configured == 0 { DEFAULT_BYTES } else { configured } }
+        Self {
+            bytes: if configured == 0 {
+                DEFAULT_BYTES
+            } else {
+                configured
+            },
+        }
     }
 
     /// The limit in bytes; negative means none.
@@ -79,10 +85,15 @@ mod tests {
 
     #[test]
     fn a_txn_costs_its_dearer_branch_nested_ones_included() {
-        let nested = pb::TxnRequest { success: vec![put(10), put(1)], ..Default::default() };
+        let nested = pb::TxnRequest {
+            success: vec![put(10), put(1)],
+            ..Default::default()
+        };
         let txn = pb::TxnRequest {
             success: vec![put(0)],
-            failure: vec![pb::RequestOp { request: Some(RequestOp::RequestTxn(nested)) }],
+            failure: vec![pb::RequestOp {
+                request: Some(RequestOp::RequestTxn(nested)),
+            }],
             ..Default::default()
         };
         assert_eq!(txn_cost(&txn), 2 * 257 + 11);

@@ -100,19 +100,26 @@ impl Request {
         } else {
             return Err(DecodeError::UnknownOperation);
         };
-        Ok(Self { id, username: header.username, auth_revision: header.auth_revision, op })
+        Ok(Self {
+            id,
+            username: header.username,
+            auth_revision: header.auth_revision,
+            op,
+        })
     }
 
     /// What 3.5 members say about the cluster, in today's words. Their other v2 requests concern a store
     /// that no supported release keeps.
     fn from_legacy(id: u64, request: LegacyRequest) -> Self {
         let op = match request {
-            LegacyRequest::SetAttributes { member_id, name, client_urls } => {
-                Op::ClusterMemberAttrSet(api::membershippb::ClusterMemberAttrSetRequest {
-                    member_id,
-                    member_attributes: Some(api::membershippb::Attributes { name, client_urls }),
-                })
-            }
+            LegacyRequest::SetAttributes {
+                member_id,
+                name,
+                client_urls,
+            } => Op::ClusterMemberAttrSet(api::membershippb::ClusterMemberAttrSetRequest {
+                member_id,
+                member_attributes: Some(api::membershippb::Attributes { name, client_urls }),
+            }),
             LegacyRequest::SetVersion(version) => {
                 Op::ClusterVersionSet(api::membershippb::ClusterVersionSetRequest {
                     ver: version.to_string(),
@@ -123,7 +130,12 @@ impl Request {
                 Op::Skipped
             }
         };
-        Self { id, username: String::new(), auth_revision: 0, op }
+        Self {
+            id,
+            username: String::new(),
+            auth_revision: 0,
+            op,
+        }
     }
 }
 
@@ -150,7 +162,10 @@ pub fn encode(id: u64, op: &Op) -> Bytes {
 }
 
 fn encode_field<M: Message>(id: u64, tag: u32, message: &M) -> Bytes {
-    let header = pb::RequestHeader { id, ..Default::default() };
+    let header = pb::RequestHeader {
+        id,
+        ..Default::default()
+    };
     let length = prost::encoding::message::encoded_len(tag, message)
         + prost::encoding::message::encoded_len(HEADER, &header);
     let mut buffer = BytesMut::with_capacity(length);

@@ -40,7 +40,10 @@ pub fn read_only(
     request: &pb::TxnRequest,
 ) -> Result<pb::TxnResponse, api::Error> {
     loop {
-        let reader = AtRevision { store, revision: store.current_revision() };
+        let reader = AtRevision {
+            store,
+            revision: store.current_revision(),
+        };
         match read_at(&reader, request) {
             // A compaction overtook the transaction: what it saw is gone, so it starts again.
             Err(api::Error::Compacted) if store.compact_revision() > reader.revision => {}
@@ -54,7 +57,11 @@ fn read_at(
     request: &pb::TxnRequest,
 ) -> Result<pb::TxnResponse, api::Error> {
     let succeeded = all_hold(reader, &request.compare)?;
-    let ops = if succeeded { &request.success } else { &request.failure };
+    let ops = if succeeded {
+        &request.success
+    } else {
+        &request.failure
+    };
     let ranges = || {
         ops.iter().filter_map(|op| match &op.request {
             Some(RequestOp::RequestRange(range)) => Some(range),
@@ -62,7 +69,11 @@ fn read_at(
         })
     };
     for range in ranges() {
-        check_range(range.revision, reader.revision, reader.store.compact_revision())?;
+        check_range(
+            range.revision,
+            reader.revision,
+            reader.store.compact_revision(),
+        )?;
     }
     let mut responses = Vec::with_capacity(ops.len());
     for range in ranges() {
@@ -76,9 +87,15 @@ fn read_at(
             .map(kv::range_response)
             .map_err(kv::store_error)?;
         response.header = kv::header(reader.revision);
-        responses.push(pb::ResponseOp { response: Some(ResponseOp::ResponseRange(response)) });
+        responses.push(pb::ResponseOp {
+            response: Some(ResponseOp::ResponseRange(response)),
+        });
     }
-    Ok(pb::TxnResponse { header: kv::header(reader.revision), succeeded, responses })
+    Ok(pb::TxnResponse {
+        header: kv::header(reader.revision),
+        succeeded,
+        responses,
+    })
 }
 
 /// Where compares read from: the state before a write transaction, or a snapshot of the store.
@@ -99,8 +116,15 @@ impl Reader for AtRevision<'_> {
     }
 
     fn range(&self, key: &[u8], end: &[u8]) -> Result<Vec<RawKv>, api::Error> {
-        let all = mvcc::RangeOptions { revision: self.revision, ..Default::default() };
-        Ok(self.store.range(key, end, &all).map_err(kv::store_error)?.kvs)
+        let all = mvcc::RangeOptions {
+            revision: self.revision,
+            ..Default::default()
+        };
+        Ok(self
+            .store
+            .range(key, end, &all)
+            .map_err(kv::store_error)?
+            .kvs)
     }
 }
 
@@ -111,7 +135,9 @@ impl Reader for mvcc::WriteTxn<'_> {
 
     fn range(&self, key: &[u8], end: &[u8]) -> Result<Vec<RawKv>, api::Error> {
         let all = mvcc::RangeOptions::default();
-        Ok(mvcc::WriteTxn::range(self, key, end, &all).map_err(kv::store_error)?.kvs)
+        Ok(mvcc::WriteTxn::range(self, key, end, &all)
+            .map_err(kv::store_error)?
+            .kvs)
     }
 }
 
@@ -123,7 +149,11 @@ fn choose_path<R: Reader>(
 ) -> Result<(), api::Error> {
     let succeeded = all_hold(reader, &request.compare)?;
     path.push(succeeded);
-    for op in if succeeded { &request.success } else { &request.failure } {
+    for op in if succeeded {
+        &request.success
+    } else {
+        &request.failure
+    } {
         if let Some(RequestOp::RequestTxn(nested)) = &op.request {
             choose_path(reader, nested, path)?;
         }
@@ -206,7 +236,9 @@ fn matches(compare: &pb::Compare, kv: &RawKv) -> bool {
 }
 
 fn next(path: &mut std::slice::Iter<'_, bool>) -> bool {
-    *path.next().expect("the path was built by walking the same tree")
+    *path
+        .next()
+        .expect("the path was built by walking the same tree")
 }
 
 /// Whether everything on the taken path can run, judged on the state before the transaction.
@@ -217,7 +249,11 @@ fn check(
     path: &mut std::slice::Iter<'_, bool>,
     compacted: i64,
 ) -> Result<(), api::Error> {
-    let ops = if next(path) { &request.success } else { &request.failure };
+    let ops = if next(path) {
+        &request.success
+    } else {
+        &request.failure
+    };
     for op in ops {
         match &op.request {
             Some(RequestOp::RequestRange(range)) => {
@@ -255,16 +291,18 @@ fn execute(
     execute_ranges: bool,
 ) -> Result<pb::TxnResponse, api::Error> {
     let succeeded = next(path);
-    let ops = if succeeded { request.success } else { request.failure };
+    let ops = if succeeded {
+        request.success
+    } else {
+        request.failure
+    };
     let mut responses = Vec::with_capacity(ops.len());
     for op in ops {
         let response = match op.request {
             Some(RequestOp::RequestRange(range)) => {
                 ResponseOp::ResponseRange(execute_range(txn, &range, execute_ranges)?)
             }
-            Some(RequestOp::RequestPut(put)) => {
-                ResponseOp::ResponsePut(kv::put(txn, lessor, put)?)
-            }
+            Some(RequestOp::RequestPut(put)) => ResponseOp::ResponsePut(kv::put(txn, lessor, put)?),
             Some(RequestOp::RequestDeleteRange(delete)) => {
                 ResponseOp::ResponseDeleteRange(kv::delete_range(txn, lessor, &delete)?)
             }
@@ -275,9 +313,15 @@ fn execute(
             }
             None => continue,
         };
-        responses.push(pb::ResponseOp { response: Some(response) });
+        responses.push(pb::ResponseOp {
+            response: Some(response),
+        });
     }
-    Ok(pb::TxnResponse { header: None, succeeded, responses })
+    Ok(pb::TxnResponse {
+        header: None,
+        succeeded,
+        responses,
+    })
 }
 
 fn execute_range(
@@ -286,7 +330,10 @@ fn execute_range(
     execute: bool,
 ) -> Result<pb::RangeResponse, api::Error> {
     if !execute {
-        return Ok(pb::RangeResponse { header: kv::header(txn.revision()), ..Default::default() });
+        return Ok(pb::RangeResponse {
+            header: kv::header(txn.revision()),
+            ..Default::default()
+        });
     }
     txn.range(&range.key, &range.range_end, &kv::range_options(range))
         .map(kv::range_response)

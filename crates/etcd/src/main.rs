@@ -17,11 +17,15 @@ const VERSION: Version<'static> = Version {
 
 fn main() {
     logging::init();
-    let args: Vec<String> =
-        std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let args: Vec<String> = std::env::args_os()
+        .map(|arg| arg.to_string_lossy().into_owned())
+        .collect();
     let variables: Vec<(String, String)> = std::env::vars_os()
         .map(|(name, value)| {
-            (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
+            (
+                name.to_string_lossy().into_owned(),
+                value.to_string_lossy().into_owned(),
+            )
         })
         .collect();
     let input = Input {
@@ -44,7 +48,9 @@ fn main() {
 fn serve(start: config::Start) -> i32 {
     start.early.iter().for_each(logging::emit);
     if let Err(error) = logging::reconfigure(&start.config.logging) {
-        config::failure_records(&error.to_string()).iter().for_each(logging::emit);
+        config::failure_records(&error.to_string())
+            .iter()
+            .for_each(logging::emit);
         return 1;
     }
     start.late.iter().for_each(logging::emit);

@@ -66,7 +66,7 @@ impl Applier {
             return Ok(());
         };
         for (count, entry) in batch.entries.into_iter().enumerate() {
-            self.apply_entry(entry, &mut wakes)?;
+            self.apply_entry(&entry, &mut wakes)?;
             if count % FLUSH_EVERY == FLUSH_EVERY - 1 {
                 wakes.flush();
             }
@@ -80,7 +80,7 @@ impl Applier {
         Ok(())
     }
 
-    fn apply_entry(&mut self, entry: Entry, wakes: &mut Wakes) -> Result<(), Fatal> {
+    fn apply_entry(&mut self, entry: &Entry, wakes: &mut Wakes) -> Result<(), Fatal> {
         let at = Position {
             index: entry.index,
             term: entry.term,
@@ -90,8 +90,8 @@ impl Applier {
                 self.apply_first_of_term(at);
                 Ok(())
             }
-            Ok(EntryType::Normal) => self.apply_request(at, &entry, wakes),
-            Ok(EntryType::ConfChange) => self.apply_conf_change(at, &entry, wakes),
+            Ok(EntryType::Normal) => self.apply_request(at, entry, wakes),
+            Ok(EntryType::ConfChange) => self.apply_conf_change(at, entry, wakes),
             _ => Err(Fatal::UnknownEntryType(entry.r#type)),
         }
     }
@@ -125,7 +125,7 @@ impl Applier {
                 .applied(op, result, self.member.now().saturating_sub(started));
         }
         if let Some(effect) = applied.effect {
-            self.carry_out(effect);
+            self.carry_out(&effect);
         }
         if let Some(result) = applied.result
             && waited
@@ -135,7 +135,7 @@ impl Applier {
         Ok(())
     }
 
-    fn carry_out(&mut self, effect: Effect) {
+    fn carry_out(&mut self, effect: &Effect) {
         match effect {
             Effect::RaiseNoSpace => {
                 let quota = self.member.quota.bytes();

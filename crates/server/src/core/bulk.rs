@@ -47,7 +47,9 @@ impl Bulk {
                 let _ = done.send(work());
             }
         });
-        self.jobs.try_send(job).map_err(|_| api::Error::TooManyRequests)?;
+        self.jobs
+            .try_send(job)
+            .map_err(|_| api::Error::TooManyRequests)?;
         result.await.map_err(|_| api::Error::Stopped)
     }
 }
@@ -71,9 +73,13 @@ mod tests {
     #[test]
     fn work_is_done_elsewhere_and_its_result_comes_back() {
         let bulk = Bulk::start().unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
         let here = std::thread::current().id();
-        let there = runtime.block_on(bulk.run(move || std::thread::current().id())).unwrap();
+        let there = runtime
+            .block_on(bulk.run(move || std::thread::current().id()))
+            .unwrap();
         assert_ne!(here, there);
     }
 }

@@ -12,9 +12,9 @@ use gotext::GoDuration;
 use super::Member;
 
 /// How often the revision mode looks.
-const REVISION_INTERVAL: Duration = Duration::from_secs(5 * 60);
+const REVISION_INTERVAL: Duration = Duration::from_mins(5);
 /// A periodic compaction is due at least this often.
-const LONGEST_INTERVAL: Duration = Duration::from_secs(60 * 60);
+const LONGEST_INTERVAL: Duration = Duration::from_hours(1);
 /// Samples of the revision taken per interval.
 const SAMPLES: u32 = 10;
 
@@ -41,7 +41,13 @@ impl Window {
         let interval = period.min(LONGEST_INTERVAL);
         let sample = sample_interval(period);
         let keep = (period.as_nanos() / sample.as_nanos().max(1)) as usize + 1;
-        Self { samples: VecDeque::new(), keep, interval, due: now + period, last: None }
+        Self {
+            samples: VecDeque::new(),
+            keep,
+            interval,
+            due: now + period,
+            last: None,
+        }
     }
 
     /// Notes the present revision.
@@ -75,7 +81,9 @@ async fn run_periodic(member: &Arc<Member>, period: Duration) {
         tokio::time::sleep(pause).await;
         window.sample(member.store.current_revision());
         let now = member.now();
-        let Some(revision) = window.wanted(now).filter(|_| member.is_leader()) else { continue };
+        let Some(revision) = window.wanted(now).filter(|_| member.is_leader()) else {
+            continue;
+        };
         tracing::info!(
             revision,
             "compact-period" = %GoDuration(period),
@@ -140,7 +148,13 @@ async fn run_revision(member: &Arc<Member>, retention: i64) {
 
 /// Somebody else's compaction is as good as ours.
 async fn compact(member: &Arc<Member>, revision: i64) -> Result<(), api::Error> {
-    match member.compact(CompactionRequest { revision, physical: false }).await {
+    match member
+        .compact(CompactionRequest {
+            revision,
+            physical: false,
+        })
+        .await
+    {
         Ok(_) | Err(api::Error::Compacted) => Ok(()),
         Err(error) => Err(error),
     }
@@ -150,7 +164,7 @@ async fn compact(member: &Arc<Member>, revision: i64) -> Result<(), api::Error> 
 mod tests {
     use super::*;
 
-    const MINUTE: Duration = Duration::from_secs(60);
+    const MINUTE: Duration = Duration::from_mins(1);
 
     #[test]
     fn the_first_compaction_comes_after_the_period_and_keeps_it() {

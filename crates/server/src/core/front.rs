@@ -23,7 +23,9 @@ impl Frontend for Member {
     }
 
     fn is_learner(&self) -> bool {
-        self.membership().local().is_some_and(|member| member.is_learner)
+        self.membership()
+            .local()
+            .is_some_and(|member| member.is_learner)
     }
 
     fn check_quota(&self, cost: i64) -> Result<(), Error> {

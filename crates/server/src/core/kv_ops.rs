@@ -51,7 +51,10 @@ impl Member {
         if plain && (1..=LONG).contains(&request.limit) {
             return false;
         }
-        let count = mvcc::RangeOptions { count_only: true, ..Default::default() };
+        let count = mvcc::RangeOptions {
+            count_only: true,
+            ..Default::default()
+        };
         self.store
             .range(&request.key, &request.range_end, &count)
             .is_ok_and(|result| result.count > LONG)
@@ -115,7 +118,11 @@ fn range_now(
     request: &pb::RangeRequest,
 ) -> Result<pb::RangeResponse, api::Error> {
     store
-        .range(&request.key, &request.range_end, &apply::range_options(request))
+        .range(
+            &request.key,
+            &request.range_end,
+            &apply::range_options(request),
+        )
         .map(apply::range_response)
         .map_err(apply::store_error)
 }
@@ -131,8 +138,11 @@ fn is_serializable(txn: &pb::TxnRequest) -> bool {
 }
 
 fn ranges(txn: &pb::TxnRequest) -> impl Iterator<Item = Option<&pb::RangeRequest>> {
-    txn.success.iter().chain(&txn.failure).map(|op| match &op.request {
-        Some(pb::request_op::Request::RequestRange(range)) => Some(range),
-        _ => None,
-    })
+    txn.success
+        .iter()
+        .chain(&txn.failure)
+        .map(|op| match &op.request {
+            Some(pb::request_op::Request::RequestRange(range)) => Some(range),
+            _ => None,
+        })
 }

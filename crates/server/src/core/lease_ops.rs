@@ -47,7 +47,10 @@ impl Member {
         loop {
             let renewal = self.lessor().renew(id, self.now());
             match renewal {
-                Ok(Renewal::Renewed { ttl, clear_checkpoint }) => {
+                Ok(Renewal::Renewed {
+                    ttl,
+                    clear_checkpoint,
+                }) => {
                     if clear_checkpoint {
                         self.clear_checkpoint(id).await;
                     }
@@ -81,7 +84,10 @@ impl Member {
 
     /// A renewed lease starts over, so the remaining time that was replicated must not outlive it.
     async fn clear_checkpoint(&self, id: i64) {
-        let checkpoints = vec![pb::LeaseCheckpoint { id, remaining_ttl: 0 }];
+        let checkpoints = vec![pb::LeaseCheckpoint {
+            id,
+            remaining_ttl: 0,
+        }];
         let op = Op::LeaseCheckpoint(pb::LeaseCheckpointRequest { checkpoints });
         if let Err(error) = self.propose(op).await {
             tracing::warn!("lease-id" = %format_args!("{id:016x}"), %error, "failed to checkpoint lease");
@@ -104,7 +110,9 @@ impl Member {
             Ok(time) => {
                 (response.ttl, response.granted_ttl) = (time.ttl, time.granted_ttl);
                 if request.keys {
-                    let keys = lessor.keys(request.id).map_err(|_| api::Error::LeaseNotFound)?;
+                    let keys = lessor
+                        .keys(request.id)
+                        .map_err(|_| api::Error::LeaseNotFound)?;
                     response.keys = keys.cloned().collect();
                 }
                 Ok(response)

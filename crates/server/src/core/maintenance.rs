@@ -23,18 +23,26 @@ pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, api::Error> {
     let (done, result) = oneshot::channel();
-    let spawned = std::thread::Builder::new().name(name.into()).spawn(move || {
-        // The client may be gone by then.
-        let _ = done.send(work());
-    });
+    let spawned = std::thread::Builder::new()
+        .name(name.into())
+        .spawn(move || {
+            // The client may be gone by then.
+            let _ = done.send(work());
+        });
     if let Err(error) = spawned {
-        return Err(api::Error::Other { code: api::Code::Internal, text: error.to_string() });
+        return Err(api::Error::Other {
+            code: api::Code::Internal,
+            text: error.to_string(),
+        });
     }
     result.await.map_err(|_| api::Error::Stopped)
 }
 
 fn unknown(error: &dyn std::fmt::Display) -> api::Error {
-    api::Error::Other { code: api::Code::Unknown, text: error.to_string() }
+    api::Error::Other {
+        code: api::Code::Unknown,
+        text: error.to_string(),
+    }
 }
 
 impl Member {
@@ -73,7 +81,10 @@ impl Member {
             db_size_quota: self.quota.bytes(),
             downgrade_info: Some(pb::DowngradeInfo {
                 enabled: downgrade.is_enabled(),
-                target_version: downgrade.target().map(|v| v.to_string()).unwrap_or_default(),
+                target_version: downgrade
+                    .target()
+                    .map(|v| v.to_string())
+                    .unwrap_or_default(),
             }),
         }
     }
@@ -88,7 +99,9 @@ impl Member {
 
     /// Brings the storage version to the cluster version, one minor at a time.
     pub(crate) fn update_storage_version(&self) {
-        let Some(target) = self.membership().version().map(cluster::Version::cluster) else { return };
+        let Some(target) = self.membership().version().map(cluster::Version::cluster) else {
+            return;
+        };
         if target == cluster::Version::MIN_CLUSTER {
             return;
         }
@@ -126,13 +139,17 @@ impl Member {
     /// Rewrites the database file without its free pages, while everything goes on.
     pub async fn defragment(&self) -> Result<(), api::Error> {
         let backend = Arc::clone(&self.backend);
-        blocking("defrag", move || backend.defrag()).await?.map_err(|e| unknown(&e))
+        blocking("defrag", move || backend.defrag())
+            .await?
+            .map_err(|e| unknown(&e))
     }
 
     /// The hash of the whole database.
     pub async fn hash(&self) -> Result<u32, api::Error> {
         let backend = Arc::clone(&self.backend);
-        blocking("hash", move || backend.hash()).await?.map_err(|e| unknown(&e))
+        blocking("hash", move || backend.hash())
+            .await?
+            .map_err(|e| unknown(&e))
     }
 
     /// The hash of all keys at a revision.
@@ -162,11 +179,19 @@ impl Member {
                 }
             }
         };
-        std::thread::Builder::new().name("snapshot".into()).spawn(copy).map_err(|error| {
-            api::Error::Other { code: api::Code::Internal, text: error.to_string() }
-        })?;
+        std::thread::Builder::new()
+            .name("snapshot".into())
+            .spawn(copy)
+            .map_err(|error| api::Error::Other {
+                code: api::Code::Internal,
+                text: error.to_string(),
+            })?;
         let length = image.await.map_err(|_| api::Error::Stopped)??;
-        Ok(Snapshot { length, version: self.storage_version(), chunks: receiver })
+        Ok(Snapshot {
+            length,
+            version: self.storage_version(),
+            chunks: receiver,
+        })
     }
 
     /// Moves leadership to another voter.
@@ -174,13 +199,19 @@ impl Member {
         if !self.is_leader() {
             return Err(api::Error::NotLeader);
         }
-        if !self.membership().member(target).is_some_and(|member| !member.is_learner) {
+        if self
+            .membership()
+            .member(target)
+            .is_none_or(|member| member.is_learner)
+        {
             return Err(api::Error::BadLeaderTransferee);
         }
         if target == self.id {
             return Ok(());
         }
-        self.node.transfer_leader(target).map_err(|_| api::Error::Stopped)?;
+        self.node
+            .transfer_leader(target)
+            .map_err(|_| api::Error::Stopped)?;
         let deadline = tokio::time::Instant::now() + self.limits.request_timeout();
         while self.node.status().leader != target {
             if tokio::time::Instant::now() >= deadline {
@@ -215,5 +246,9 @@ fn copy_image(image: &backend::SnapshotImage, chunks: &mpsc::Sender<Result<Bytes
 
 /// An alarm as Status lists it.
 fn alarm_text(alarm: &pb::AlarmMember) -> String {
-    format!("memberID:{} alarm:{}", alarm.member_id, alarm.alarm().as_str_name())
+    format!(
+        "memberID:{} alarm:{}",
+        alarm.member_id,
+        alarm.alarm().as_str_name()
+    )
 }

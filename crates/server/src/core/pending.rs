@@ -38,13 +38,17 @@ struct Entry {
 
 impl Default for Pending {
     fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::new(Shard::default())).collect() }
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::new(Shard::default())).collect(),
+        }
     }
 }
 
 impl Pending {
     fn shard(&self, id: u64) -> MutexGuard<'_, Shard> {
-        self.shards[id as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards[id as usize % SHARDS]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Registers a request before it is proposed; `request` is `None` for a configuration change.
@@ -58,7 +62,14 @@ impl Pending {
             shard.started.pop_front();
         }
         shard.started.push_back((now, id));
-        shard.requests.insert(id, Entry { request, slot, started: now });
+        shard.requests.insert(
+            id,
+            Entry {
+                request,
+                slot,
+                started: now,
+            },
+        );
         wait
     }
 
@@ -113,7 +124,12 @@ impl Pending {
     pub fn len(&self) -> usize {
         self.shards
             .iter()
-            .map(|s| s.lock().unwrap_or_else(PoisonError::into_inner).requests.len())
+            .map(|s| {
+                s.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .requests
+                    .len()
+            })
             .sum()
     }
 

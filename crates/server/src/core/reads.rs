@@ -62,7 +62,13 @@ impl Reads {
     }
 
     /// A round got its index. Returns the number of the next round if one must start.
-    pub fn round_confirmed(&self, number: u64, index: u64, applied: u64, now: Instant) -> StartRound {
+    pub fn round_confirmed(
+        &self,
+        number: u64,
+        index: u64,
+        applied: u64,
+        now: Instant,
+    ) -> StartRound {
         let mut wakes = Wakes::default();
         let mut state = self.lock();
         let waiters = match state.round.take() {
@@ -83,7 +89,12 @@ impl Reads {
     }
 
     /// A round failed, or all did: its readers get the error. Returns the next round to start.
-    pub fn round_failed(&self, number: Option<u64>, error: &api::Error, now: Instant) -> StartRound {
+    pub fn round_failed(
+        &self,
+        number: Option<u64>,
+        error: &api::Error,
+        now: Instant,
+    ) -> StartRound {
         let mut wakes = Wakes::default();
         let mut state = self.lock();
         match state.round.take() {
@@ -128,10 +139,18 @@ impl Reads {
     pub fn fail_all(&self, error: &api::Error) {
         let mut wakes = Wakes::default();
         let mut state = self.lock();
-        let round = state.round.take().map(|(_, _, waiters)| waiters).unwrap_or_default();
+        let round = state
+            .round
+            .take()
+            .map(|(_, _, waiters)| waiters)
+            .unwrap_or_default();
         let next = std::mem::take(&mut state.next);
         let confirmed = std::mem::take(&mut state.confirmed);
-        for slot in round.into_iter().chain(next).chain(confirmed.into_values().flatten()) {
+        for slot in round
+            .into_iter()
+            .chain(next)
+            .chain(confirmed.into_values().flatten())
+        {
             slot.complete(Err(error.clone()), &mut wakes);
         }
     }

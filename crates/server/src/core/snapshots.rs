@@ -25,7 +25,12 @@ pub struct Snapshots {
 impl Snapshots {
     /// `last` is the index of the snapshot the member started from.
     pub fn new(every: u64, last: u64) -> Self {
-        Self { every, last, forced: false, running: Arc::default() }
+        Self {
+            every,
+            last,
+            forced: false,
+            running: Arc::default(),
+        }
     }
 
     /// Wants a snapshot after the running batch, however few entries there were.
@@ -63,14 +68,20 @@ impl Snapshots {
             index: applied,
             term: position.term,
         };
-        let snapshot = Snapshot { data: data.into(), metadata };
+        let snapshot = Snapshot {
+            data: data.into(),
+            metadata,
+        };
         let committed = machine.db().commit();
         let (node, running) = (member.node.clone(), Arc::clone(&self.running));
         let write = move || {
             save(&node, &committed, snapshot);
             running.store(false, Ordering::Release);
         };
-        if let Err(error) = std::thread::Builder::new().name("snapshot".into()).spawn(write) {
+        if let Err(error) = std::thread::Builder::new()
+            .name("snapshot".into())
+            .spawn(write)
+        {
             tracing::warn!(%error, "failed to start a snapshot");
             self.running.store(false, Ordering::Release);
         }
@@ -84,7 +95,11 @@ fn save(node: &consensus::Node, committed: &backend::Ticket, snapshot: Snapshot)
         return;
     }
     let index = snapshot.metadata.index;
-    if node.save_snapshot(snapshot).and_then(consensus::Ticket::wait).is_ok() {
+    if node
+        .save_snapshot(snapshot)
+        .and_then(consensus::Ticket::wait)
+        .is_ok()
+    {
         tracing::info!("snapshot-index" = index, "saved snapshot to disk");
     }
 }

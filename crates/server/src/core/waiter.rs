@@ -29,7 +29,9 @@ impl Port {
         PORT.with(|cell| {
             Arc::clone(cell.get_or_init(|| {
                 let port = Arc::new(Self::default());
-                tokio::spawn(Drain { port: Arc::clone(&port) });
+                tokio::spawn(Drain {
+                    port: Arc::clone(&port),
+                });
                 port
             }))
         })
@@ -47,7 +49,11 @@ impl Future for Drain {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.port.drain.register(cx.waker());
         let ready = std::mem::take(
-            &mut *self.port.ready.lock().unwrap_or_else(PoisonError::into_inner),
+            &mut *self
+                .port
+                .ready
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
         );
         for waker in ready {
             waker.wake();
@@ -77,7 +83,10 @@ pub struct Wait<T>(Arc<Slot<T>>);
 impl<T> Slot<T> {
     /// A slot and the future that ends when it is completed; to be called on the runtime that waits.
     pub fn new() -> (Arc<Self>, Wait<T>) {
-        let slot = Arc::new(Self { state: Mutex::new(State::Waiting(None)), port: Port::current() });
+        let slot = Arc::new(Self {
+            state: Mutex::new(State::Waiting(None)),
+            port: Port::current(),
+        });
         (Arc::clone(&slot), Wait(slot))
     }
 
@@ -120,7 +129,11 @@ pub struct Wakes {
 impl Wakes {
     fn add(&mut self, port: &Arc<Port>, waker: Waker) {
         // There are as many ports as cores, so a scan is the fastest map.
-        match self.ports.iter_mut().find(|(known, _)| Arc::ptr_eq(known, port)) {
+        match self
+            .ports
+            .iter_mut()
+            .find(|(known, _)| Arc::ptr_eq(known, port))
+        {
             Some((_, wakers)) => wakers.push(waker),
             None => self.ports.push((Arc::clone(port), vec![waker])),
         }
@@ -132,7 +145,10 @@ impl Wakes {
             if wakers.is_empty() {
                 continue;
             }
-            port.ready.lock().unwrap_or_else(PoisonError::into_inner).append(wakers);
+            port.ready
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .append(wakers);
             port.drain.wake();
         }
     }
@@ -150,7 +166,9 @@ mod tests {
 
     #[test]
     fn a_batch_completed_on_another_thread_wakes_all_its_waiters() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let pairs: Vec<_> = (0..100).map(|_| Slot::<usize>::new()).collect();
             let (slots, waits): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
@@ -172,7 +190,9 @@ mod tests {
 
     #[test]
     fn only_the_first_result_of_a_slot_counts() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let (slot, wait) = Slot::new();
             let mut wakes = Wakes::default();

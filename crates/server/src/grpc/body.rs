@@ -194,7 +194,9 @@ mod tests {
         const MESSAGES: usize = 10_000;
         let (done, ended) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .build()
+                .unwrap();
             let frames = runtime.block_on(async {
                 let body = ResponseBody::stream(|out| async move {
                     for _ in 0..MESSAGES {
@@ -215,7 +217,9 @@ mod tests {
             });
             done.send(frames).unwrap();
         });
-        let frames = ended.recv_timeout(Duration::from_secs(60)).expect("the stream hangs");
+        let frames = ended
+            .recv_timeout(Duration::from_secs(60))
+            .expect("the stream hangs");
         assert_eq!(frames, MESSAGES + 1); // and the trailers
     }
 }

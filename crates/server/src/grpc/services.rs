@@ -16,8 +16,8 @@ use super::body::{Outlet, ResponseBody};
 use super::call::Call;
 use super::frame;
 use super::method::{self, Method};
-use super::{status, stream};
 use super::pieces::Budget;
+use super::{status, stream};
 use crate::frontend::Frontend;
 use crate::metrics::{Metrics, Tally};
 

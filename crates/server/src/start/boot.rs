@@ -81,18 +81,32 @@ pub fn boot(
     let dirs = DataDir::new(&options.data_dir, options.wal_dir.as_deref());
     dirs.prepare(fs.as_ref())?;
     let initialized = wal::exists(fs.as_ref(), &dirs.wal);
-    let founders = if initialized { Vec::new() } else { founding_members(options)? };
+    let founders = if initialized {
+        Vec::new()
+    } else {
+        founding_members(options)?
+    };
     let had_database = fs.exists(&dirs.db());
-    let snapshotter =
-        Snapshotter::new(Arc::clone(fs), &dirs.snap, Arc::clone(&observers.wal));
+    let snapshotter = Snapshotter::new(Arc::clone(fs), &dirs.snap, Arc::clone(&observers.wal));
 
-    let snapshot = if initialized { newest_snapshot(fs, &dirs)? } else { WalSnapshot::default() };
+    let snapshot = if initialized {
+        newest_snapshot(fs, &dirs)?
+    } else {
+        WalSnapshot::default()
+    };
     let (mut backend, mut db) = open_backend(fs, &dirs, options, observers)?;
     let index = backend.position().map_or(0, |p| p.index);
     tracing::info!(index, "restore consistentIndex");
     if had_database && snapshot.index > index {
-        (backend, db) =
-            adopt_snapshot_db(fs, &dirs, options, observers, &snapshotter, (backend, db), &snapshot)?;
+        (backend, db) = adopt_snapshot_db(
+            fs,
+            &dirs,
+            options,
+            observers,
+            &snapshotter,
+            (backend, db),
+            &snapshot,
+        )?;
     }
     let size = backend.size();
     let in_use = backend.size_in_use();
@@ -104,11 +118,17 @@ pub fn boot(
         "recovered v3 backend"
     );
     check_storage_version(&backend, had_database)?;
-    let opened = Opened { fs, dirs: &dirs, options, observers, backend: &backend };
+    let opened = Opened {
+        fs,
+        dirs: &dirs,
+        options,
+        observers,
+        backend: &backend,
+    };
     let (wal, member_id, cluster_id, membership, start) = if initialized {
         opened.restart(&snapshot, had_database)?
     } else {
-        opened.found(founders)?
+        opened.found(&founders)?
     };
     Ok(Boot {
         dirs,
@@ -140,12 +160,17 @@ fn founding_members(options: &BootOptions) -> Result<Vec<cluster::Member>, Start
             &mut super::resolve::same_urls,
         )
         .map_err(|e| failed(e.to_string()))?;
-    cluster.members(&options.initial_cluster_token).map_err(|e| failed(e.to_string()))
+    cluster
+        .members(&options.initial_cluster_token)
+        .map_err(|e| failed(e.to_string()))
 }
 
 fn wal_fatal(error: &wal::Error) -> StartError {
     if error.is_unexpected_eof() {
-        return StartError::Fatal { message: "failed to repair WAL", error: error.to_string() };
+        return StartError::Fatal {
+            message: "failed to repair WAL",
+            error: error.to_string(),
+        };
     }
     StartError::Fatal {
         message: "failed to read WAL, cannot be repaired",
@@ -194,7 +219,10 @@ fn open_backend(
     let path = config.path.display().to_string();
     let panic = |error: backend::Error| {
         tracing::error!(path, %error, "failed to open database");
-        StartError::Panic { message: "failed to open database".into(), error: error.to_string() }
+        StartError::Panic {
+            message: "failed to open database".into(),
+            error: error.to_string(),
+        }
     };
     let (backend, writer) = backend::open(Arc::clone(fs), config).map_err(panic)?;
     if options.bootstrap_defrag_threshold_bytes > 0 {
@@ -218,19 +246,26 @@ fn adopt_snapshot_db(
 ) -> Result<(Arc<Backend>, backend::Writer), StartError> {
     let index = old.0.position().map_or(0, |p| p.index);
     let panic = |error: String| {
-        tracing::warn!("snapshot-index" = snapshot.index, "failed to find [SNAPSHOT-INDEX].snap.db");
+        tracing::warn!(
+            "snapshot-index" = snapshot.index,
+            "failed to find [SNAPSHOT-INDEX].snap.db"
+        );
         StartError::Panic {
             message: "failed to recover v3 backend from snapshot".into(),
             error: format!("failed to find database snapshot file ({error})"),
         }
     };
-    let received = snapshotter.find_db(snapshot.index).map_err(|e| panic(e.to_string()))?;
+    let received = snapshotter
+        .find_db(snapshot.index)
+        .map_err(|e| panic(e.to_string()))?;
     tracing::info!(
         "consistent-index" = index,
         "snapshot-index" = snapshot.index,
         "Recovering from snapshot backend"
     );
-    old.0.close().map_err(|e| StartError::Failed(e.to_string()))?;
+    old.0
+        .close()
+        .map_err(|e| StartError::Failed(e.to_string()))?;
     drop(old);
     fs.rename(&received, &dirs.db())
         .and_then(|()| fs.sync_dir(&dirs.snap))
@@ -289,7 +324,7 @@ impl Opened<'_> {
     }
 
     /// Founds a new cluster: identity from the initial cluster, its members as the log's first entries.
-    fn found(&self, founders: Vec<cluster::Member>) -> Result<Identity, StartError> {
+    fn found(&self, founders: &[cluster::Member]) -> Result<Identity, StartError> {
         let ids: Vec<u64> = founders.iter().map(|m| m.id).collect();
         let cluster_id = cluster::cluster_id(&ids);
         let member_id = founders
@@ -297,19 +332,30 @@ impl Opened<'_> {
             .find(|m| m.name == self.options.name)
             .map(|m| m.id)
             .expect("the initial cluster was checked to name this member");
-        let metadata = Metadata { node_id: member_id, cluster_id }.encode_to_vec();
+        let metadata = Metadata {
+            node_id: member_id,
+            cluster_id,
+        }
+        .encode_to_vec();
         let fatal = |error: wal::Error| StartError::Fatal {
             message: "failed to create WAL",
             error: error.to_string(),
         };
-        let mut wal =
-            wal::Wal::create(Arc::clone(self.fs), &self.dirs.wal, &metadata, self.wal_options())
-                .map_err(fatal)?;
-        let mut contexts: Vec<_> =
-            founders.iter().map(|m| (m.id, bytes::Bytes::from(m.to_json()))).collect();
+        let mut wal = wal::Wal::create(
+            Arc::clone(self.fs),
+            &self.dirs.wal,
+            &metadata,
+            self.wal_options(),
+        )
+        .map_err(fatal)?;
+        let mut contexts: Vec<_> = founders
+            .iter()
+            .map(|m| (m.id, bytes::Bytes::from(m.to_json())))
+            .collect();
         contexts.sort_unstable_by_key(|(id, _)| *id);
         let start = Start::bootstrap(&contexts);
-        wal.save(Some(&start.hard_state), &start.entries).map_err(fatal)?;
+        wal.save(Some(&start.hard_state), &start.entries)
+            .map_err(fatal)?;
         tracing::info!(
             "local-member-id" = %Hex(member_id),
             "cluster-id" = %Hex(cluster_id),
@@ -322,21 +368,26 @@ impl Opened<'_> {
     /// Goes on where the files end: identity from the log, members from the database.
     fn restart(&self, snapshot: &WalSnapshot, had_database: bool) -> Result<Identity, StartError> {
         let began = Instant::now();
-        let (wal, recovered) =
-            wal::Wal::open(Arc::clone(self.fs), &self.dirs.wal, snapshot, self.wal_options())
-                .map_err(|e| wal_fatal(&e))?;
-        let metadata = Metadata::decode(recovered.metadata.as_slice()).map_err(|error| {
-            StartError::Fatal {
+        let (wal, recovered) = wal::Wal::open(
+            Arc::clone(self.fs),
+            &self.dirs.wal,
+            snapshot,
+            self.wal_options(),
+        )
+        .map_err(|e| wal_fatal(&e))?;
+        let metadata =
+            Metadata::decode(recovered.metadata.as_slice()).map_err(|error| StartError::Fatal {
                 message: "failed to read WAL, cannot be repaired",
                 error: error.to_string(),
-            }
-        })?;
+            })?;
         let (member_id, cluster_id) = (metadata.node_id, metadata.cluster_id);
-        let membership =
-            Membership::load(self.settings(member_id, cluster_id), self.backend).map_err(fatal)?;
+        let membership = Membership::load(self.settings(member_id, cluster_id), self.backend)
+            .map_err(|e| fatal(&e))?;
         if membership.version().is_some() && !had_database {
             let path = self.dirs.db().display().to_string();
-            return Err(StartError::Failed(format!("database file ({path}) of the backend is missing")));
+            return Err(StartError::Failed(format!(
+                "database file ({path}) of the backend is missing"
+            )));
         }
         tracing::info!(
             "cluster-id" = %Hex(cluster_id),
@@ -353,6 +404,9 @@ impl Opened<'_> {
 }
 
 /// What etcd ends with when the membership in the database is beyond it.
-fn fatal(error: cluster::FatalError) -> StartError {
-    StartError::Panic { message: error.to_string(), error: String::new() }
+fn fatal(error: &cluster::FatalError) -> StartError {
+    StartError::Panic {
+        message: error.to_string(),
+        error: String::new(),
+    }
 }

@@ -91,7 +91,9 @@ impl DataDir {
 
     /// Removes snapshots whose transfer was cut off.
     fn remove_partial_snapshots(&self, fs: &dyn Fs) {
-        let Ok(entries) = fs.read_dir(&self.snap) else { return };
+        let Ok(entries) = fs.read_dir(&self.snap) else {
+            return;
+        };
         for entry in entries.iter().filter(|e| e.name.starts_with("tmp")) {
             if let Err(error) = fs.remove_file(&self.snap.join(&entry.name)) {
                 tracing::error!(
@@ -124,9 +126,16 @@ fn touch_dir(fs: &dyn Fs, dir: &Path) -> Result<(), String> {
             .map_err(|e| path_error("mkdir", dir, &e))?,
     }
     let probe = dir.join(".touch");
-    fs.open(&probe, OpenOptions { truncate: true, ..OpenOptions::create() })
-        .map_err(|e| path_error("open", &probe, &e))?;
-    fs.remove_file(&probe).map_err(|e| path_error("remove", &probe, &e))
+    fs.open(
+        &probe,
+        OpenOptions {
+            truncate: true,
+            ..OpenOptions::create()
+        },
+    )
+    .map_err(|e| path_error("open", &probe, &e))?;
+    fs.remove_file(&probe)
+        .map_err(|e| path_error("remove", &probe, &e))
 }
 
 /// `drwxr-xr-x`, as `ls` and Go print a directory's mode.
@@ -134,7 +143,11 @@ fn mode_text(mode: u32) -> String {
     let mut text = String::from("d");
     for shift in [6, 3, 0] {
         for (bit, letter) in [(4, 'r'), (2, 'w'), (1, 'x')] {
-            text.push(if mode >> shift & bit != 0 { letter } else { '-' });
+            text.push(if mode >> shift & bit != 0 {
+                letter
+            } else {
+                '-'
+            });
         }
     }
     text
@@ -179,7 +192,9 @@ mod tests {
         let dir = DataDir::new(temp.path(), None);
         dir.prepare(&RealFs).unwrap();
         std::fs::create_dir_all(dir.snap.join("keep")).unwrap();
-        RealFs.open(&dir.snap.join("tmp123"), OpenOptions::create()).unwrap();
+        RealFs
+            .open(&dir.snap.join("tmp123"), OpenOptions::create())
+            .unwrap();
         dir.prepare(&RealFs).unwrap();
         assert!(!dir.snap.join("tmp123").exists() && dir.snap.join("keep").exists());
     }

@@ -11,8 +11,8 @@ use consensus::{
 };
 use lease::Lessor;
 
+use super::StartError;
 use super::boot::Boot;
-use super::{StartError, history};
 use crate::core::applier::{Applier, Event};
 use crate::core::background::{Background, Files, Signals};
 use crate::core::snapshots::Snapshots;
@@ -124,7 +124,7 @@ pub fn launch(
     boot: Boot,
     options: &LaunchOptions,
     metrics: &Arc<Metrics>,
-    events: Sender<Event>,
+    events: &Sender<Event>,
 ) -> Result<Running, StartError> {
     let epoch = Instant::now();
     let failed = |error: String| StartError::Failed(error);
@@ -135,10 +135,11 @@ pub fn launch(
     };
     let restored = mvcc::open(Arc::clone(&boot.backend), store_config)
         .map_err(|error| failed(error.to_string()))?;
-    let hub = watch::Hub::start(history::of(&restored.store), watch::Config::default())
+    let history = Arc::clone(&restored.store) as Arc<dyn watch::History>;
+    let hub = watch::Hub::start(history, watch::Config::default())
         .map_err(|error| failed(error.to_string()))?;
     let hub = Arc::new(hub);
-    restored.store.set_sink(history::sink(&hub));
+    restored.store.set_sink(hub.sink());
 
     let lessor = Arc::new(Mutex::new(recover_leases(&boot, options, restored.leases)?));
     let membership = Arc::new(RwLock::new(boot.membership));

@@ -40,6 +40,9 @@ mod tests {
         let first = listen("127.0.0.1:0").unwrap();
         let address = first.local_addr().unwrap();
         let error = listen(&address.to_string()).unwrap_err();
-        assert_eq!(error, format!("listen tcp {address}: bind: address already in use"));
+        assert_eq!(
+            error,
+            format!("listen tcp {address}: bind: address already in use")
+        );
     }
 }

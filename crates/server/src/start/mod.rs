@@ -3,11 +3,10 @@
 mod boot;
 mod datadir;
 mod error;
-mod history;
 mod launch;
 mod listen;
-mod observe;
 mod notify;
+mod observe;
 mod options;
 mod program;
 mod resolve;
@@ -15,8 +14,8 @@ mod resolve;
 pub use boot::{Boot, BootOptions, Observers, boot};
 pub use datadir::{DataDir, os_text, path_error};
 pub use error::StartError;
-pub use program::run;
 pub use launch::{LaunchOptions, Running, launch};
+pub use program::run;
 
 use cluster::Version;
 

@@ -65,7 +65,9 @@ pub(super) fn check_supported(config: &Config) -> Result<(), String> {
         .chain(&config.listen_client_http_urls)
         .chain(&config.listen_metrics_urls);
     if let Some(url) = urls.find(|url| url.scheme != "http") {
-        return Err(format!("listening on {url} is not supported by this release: only http is"));
+        return Err(format!(
+            "listening on {url} is not supported by this release: only http is"
+        ));
     }
     if config.initial_cluster_state == ClusterState::Existing {
         return Err("joining an existing cluster is not supported by this release".into());

@@ -17,9 +17,16 @@ pub(crate) fn same_urls(a: &[String], b: &[String]) -> Result<(), String> {
         Ok(())
     } else {
         let quoted = |urls: &BTreeSet<String>| {
-            urls.iter().map(|u| gotext::quote(u)).collect::<Vec<_>>().join(" ")
+            urls.iter()
+                .map(|u| gotext::quote(u))
+                .collect::<Vec<_>>()
+                .join(" ")
         };
-        Err(format!("resolved urls: {} != {}", quoted(&left), quoted(&right)))
+        Err(format!(
+            "resolved urls: {} != {}",
+            quoted(&left),
+            quoted(&right)
+        ))
     }
 }
 
@@ -28,11 +35,18 @@ fn resolve_all(urls: &[String]) -> Result<BTreeSet<String>, String> {
 }
 
 fn resolve(url: &str) -> Result<String, String> {
-    let Some((scheme, rest)) = url.split_once("://") else { return Ok(url.to_owned()) };
-    let Some((host, port)) = rest.rsplit_once(':') else { return Ok(url.to_owned()) };
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return Ok(url.to_owned());
+    };
+    let Some((host, port)) = rest.rsplit_once(':') else {
+        return Ok(url.to_owned());
+    };
     if scheme.starts_with("unix")
         || host == "localhost"
-        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok()
+        || host
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok()
     {
         return Ok(url.to_owned());
     }
@@ -42,7 +56,11 @@ fn resolve(url: &str) -> Result<String, String> {
         .next()
         .ok_or_else(|| format!("failed to resolve {url}: no address"))?;
     let ip = address.ip();
-    Ok(if ip.is_ipv6() { format!("{scheme}://[{ip}]:{port}") } else { format!("{scheme}://{ip}:{port}") })
+    Ok(if ip.is_ipv6() {
+        format!("{scheme}://[{ip}]:{port}")
+    } else {
+        format!("{scheme}://{ip}:{port}")
+    })
 }
 
 #[cfg(test)]
