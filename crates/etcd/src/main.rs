@@ -41,11 +41,11 @@ fn main() {
             exit.records.iter().for_each(logging::emit);
             exit.code
         }
-        Outcome::Run(start) => serve(*start),
+        Outcome::Run(start) => serve(&start),
     });
 }
 
-fn serve(start: config::Start) -> i32 {
+fn serve(start: &config::Start) -> i32 {
     start.early.iter().for_each(logging::emit);
     if let Err(error) = logging::reconfigure(&start.config.logging) {
         config::failure_records(&error.to_string())

@@ -218,7 +218,7 @@ mod tests {
             done.send(frames).unwrap();
         });
         let frames = ended
-            .recv_timeout(Duration::from_secs(60))
+            .recv_timeout(Duration::from_mins(1))
             .expect("the stream hangs");
         assert_eq!(frames, MESSAGES + 1); // and the trailers
     }

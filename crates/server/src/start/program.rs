@@ -194,7 +194,7 @@ impl Server {
         let boot = boot(&fs, &options.boot, &observers)?;
         let metrics = Arc::new(Metrics::new(SERVER_VERSION, boot.member_id));
         observer.set(&metrics);
-        let running = launch(boot, &options.launch, &metrics, stop)?;
+        let running = launch(boot, &options.launch, &metrics, &stop)?;
         log_started(&running.member);
         let failed = |error: std::io::Error| StartError::Failed(error.to_string());
         let serving = CancellationToken::new();
