@@ -17,9 +17,9 @@ pub fn etcd() -> PathBuf {
     PATH.get_or_init(locate).clone()
 }
 
-/// Whether the server under test is one chosen by `STELE_ETCD`.
-pub fn is_override() -> bool {
-    std::env::var_os("STELE_ETCD").is_some()
+/// Whether the server under test is a real etcd out of `interop/bin`, to prove a test.
+pub fn is_real() -> bool {
+    etcd().starts_with(cache::workspace().join("interop/bin"))
 }
 
 fn locate() -> PathBuf {

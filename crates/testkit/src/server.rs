@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
 use crate::etcdctl::Etcdctl;
+use crate::grpc::Clients;
 use crate::ports::Port;
 use crate::wait;
 
@@ -23,10 +24,10 @@ const PEER_URL: &str = "http://127.0.0.1:2380";
 const CLIENT_URL: &str = "http://127.0.0.1:2379";
 
 /// Why a server did not come up.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum StartError {
     /// It ended instead of serving.
-    #[error("the server ended with {status} instead of serving:\n{log}")]
+    #[error("the server ended with {status} instead of serving:\n{}", tail(log))]
     Exited {
         /// How.
         status: ExitStatus,
@@ -34,8 +35,20 @@ pub enum StartError {
         log: String,
     },
     /// It neither served nor ended in time.
-    #[error("the server was not ready within {0:?}:\n{1}")]
+    #[error("the server was not ready within {0:?}:\n{log}", log = tail(.1))]
     TooLate(Duration, String),
+}
+
+impl std::fmt::Debug for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+/// The last lines of a log.
+fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(15)..].join("\n")
 }
 
 /// How to start a server.
@@ -215,7 +228,7 @@ impl Server {
         let start = Instant::now();
         loop {
             let log = self.log();
-            if log.contains(READY) {
+            if log.contains(READY) || self.answers() {
                 return Ok(());
             }
             if let Some(status) = self.exited() {
@@ -230,6 +243,31 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Whether a linearizable read is answered. A server that logs to a file or in another level is found ready
+    /// by this.
+    fn answers(&self) -> bool {
+        if std::net::TcpStream::connect(self.endpoint()).is_err() {
+            return false;
+        }
+        let url = self.url();
+        let ask = move || -> bool {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime can be made");
+            runtime.block_on(async {
+                let mut clients = Clients::new(&url);
+                let read = clients.get("\0", 0);
+                matches!(
+                    tokio::time::timeout(Duration::from_millis(500), read).await,
+                    Ok(Ok(_))
+                )
+            })
+        };
+        // On a thread of its own: the caller may be inside a runtime.
+        std::thread::spawn(ask).join().unwrap_or(false)
     }
 
     /// How the process ended, when it has.
@@ -344,13 +382,10 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = self.log();
-            let lines: Vec<&str> = log.lines().collect();
-            let from = lines.len().saturating_sub(25);
             eprintln!(
                 "--- last lines of {} ---\n{}",
                 self.config.program.display(),
-                lines[from..].join("\n")
+                tail(&self.log())
             );
         }
         self.kill();

@@ -151,7 +151,7 @@ fn refused_alike(dir: &Path, words: &[&str], change: impl Fn(Builder) -> Builder
 /// A directory that is refused stays as it is (real etcd touches the database file before it looks at the log).
 /// Where there was none, ours may leave what real etcd leaves.
 fn untouched(dir: &Path, ours: &Outcome, real: &Outcome) {
-    if own::is_override() {
+    if own::is_real() {
         return;
     }
     let name = |change: &str| change.split(':').next().unwrap_or_default().to_owned();

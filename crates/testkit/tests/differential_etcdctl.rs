@@ -51,6 +51,19 @@ fn maintenance() {
 }
 
 #[test]
+#[ignore = "the server does not change members yet"]
+fn members() {
+    same("members");
+}
+
+#[test]
+#[ignore = "the server has no downgrades yet"]
+fn downgrade() {
+    same("downgrade");
+}
+
+#[test]
+#[ignore = "the server has no Auth service yet"]
 fn auth() {
     same("auth");
 }

@@ -17,7 +17,7 @@ use crate::etcdctl::Output;
 use crate::server::Server;
 
 const TERM_OR_INDEX: [&str; 4] = ["raft_term", "raftTerm", "raftIndex", "raftAppliedIndex"];
-const SIZES: [&str; 2] = ["dbSize", "dbSizeInUse"];
+const SIZES: [&str; 3] = ["dbSize", "dbSizeInUse", "totalSize"];
 const TIMES: [&str; 3] = ["took", "ts", "ttl"];
 const HASHES: [&str; 1] = ["hash"];
 
@@ -195,14 +195,11 @@ fn plain(line: &str, mask_hash: bool) -> String {
     mask_after(&line, "took ", "<time>")
 }
 
-/// A line of `endpoint status` or `endpoint hashkv` in the simple format.
+/// A line of `endpoint status`, `endpoint hashkv` or `snapshot status` in the simple format.
 fn status_line(line: &str, mask_hash: bool) -> Option<String> {
     let mut cells: Vec<&str> = line.split(", ").collect();
-    if cells[0] != "<endpoint>" {
-        return None;
-    }
-    let masked: &[(usize, &str)] = match cells.len() {
-        16 => &[
+    let masked: &[(usize, &str)] = match (cells[0], cells.len()) {
+        ("<endpoint>", 16) => &[
             (4, "<size>"),
             (5, "<size>"),
             (6, "<size>"),
@@ -210,8 +207,11 @@ fn status_line(line: &str, mask_hash: bool) -> Option<String> {
             (11, "<raft>"),
             (12, "<raft>"),
         ],
-        3 if mask_hash => &[(1, "<hash>")],
-        _ => &[],
+        ("<endpoint>", 3) if mask_hash => &[(1, "<hash>")],
+        // `snapshot status`: hash, revision, keys, size, version.
+        (_, 5) if cells[3].ends_with('B') && mask_hash => &[(0, "<hash>"), (3, "<size>")],
+        (_, 5) if cells[3].ends_with('B') => &[(3, "<size>")],
+        _ => return None,
     };
     for (index, name) in masked {
         cells[*index] = name;
