@@ -143,7 +143,7 @@ impl<T, F: Fn(&T, &T) -> bool> Sorter<'_, T, F> {
         }
         let mut state = length as u64;
         let mask = (1_u64 << (u64::BITS - state.leading_zeros())) - 1;
-        let around = start + (length / 4) * 2 - 1;
+        let first = start + (length / 4) * 2 - 1;
         for step in 0..3 {
             state ^= state << 13;
             state ^= state >> 7;
@@ -152,7 +152,7 @@ impl<T, F: Fn(&T, &T) -> bool> Sorter<'_, T, F> {
             if other >= length {
                 other -= length;
             }
-            self.swap(around - 1 + step, start + other);
+            self.swap(first + step, start + other);
         }
     }
 

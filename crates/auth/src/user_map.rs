@@ -41,17 +41,17 @@ impl UserMap {
 }
 
 fn shard_of(name: &[u8]) -> usize {
-    // The low bits choose the slot within the shard.
-    (fnv(name) >> 32) as usize % SHARDS
+    spread(name, SHARDS)
+}
+
+/// Chooses one of `count` parts for a key, evenly also where keys differ in their last byte only.
+pub(crate) fn spread(key: &[u8], count: usize) -> usize {
+    let mut hasher = Fnv::default();
+    hasher.write(key);
+    (hasher.finish().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize % count
 }
 
 /// FNV-1a. Nobody can make keys collide: names of users come from root, and tokens that are kept from members.
-pub(crate) fn fnv(bytes: &[u8]) -> u64 {
-    let mut hasher = Fnv::default();
-    hasher.write(bytes);
-    hasher.finish()
-}
-
 #[derive(Clone, Copy)]
 pub(crate) struct Fnv(u64);
 

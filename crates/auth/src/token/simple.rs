@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::user_map::{BuildFnv, fnv};
+use crate::user_map::{BuildFnv, spread};
 
 /// Letters of a token's random part.
 const PREFIX: usize = 16;
@@ -172,7 +172,7 @@ impl SimpleTokens {
     }
 
     fn shard(&self, token: &str) -> &RwLock<Shard> {
-        &self.shards[(fnv(token.as_bytes()) >> 32) as usize % SHARDS]
+        &self.shards[spread(token.as_bytes(), SHARDS)]
     }
 
     fn sessions(&self) -> std::sync::MutexGuard<'_, HashMap<Arc<str>, Arc<Session>>> {
@@ -302,13 +302,13 @@ mod tests {
 
     #[test]
     fn when_full_those_go_that_would_end_soonest() {
-        let tokens = SimpleTokens::with_capacity(TTL, 16 * 8);
+        let tokens = SimpleTokens::with_capacity(TTL, 16 * 32);
         let user: Arc<str> = "ann".into();
         let all: Vec<String> = (0..1000)
             .map(|index| tokens.assign("a", index, &user, secs(index)))
             .collect();
-        assert!(tokens.len() <= 16 * 8);
-        for token in &all[980..] {
+        assert!(tokens.len() <= 16 * 32);
+        for token in &all[900..] {
             assert!(tokens.lookup(token, secs(1000)).is_some(), "{token}");
         }
         assert!(tokens.lookup(&all[0], secs(100)).is_none());

@@ -1,0 +1,3 @@
+module stele/interop/sortcheck
+
+go 1.26
