@@ -202,7 +202,11 @@ fn read_history(shared: &Shared, todo: &Receiver<CatchUp>) {
         let began = Instant::now();
         let caught_up = catch_up.run();
         // Reading as fast as possible would take the processors from those who write now.
-        std::thread::sleep(if caught_up.failed { RETRY } else { rest_after(began.elapsed()) });
+        std::thread::sleep(if caught_up.failed {
+            RETRY
+        } else {
+            rest_after(began.elapsed())
+        });
         shared.send(Command::CaughtUp(Box::new(caught_up)));
     }
 }
