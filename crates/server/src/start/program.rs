@@ -50,13 +50,15 @@ pub fn run(config: &Config, record: impl FnOnce(bool) -> logging::Record) -> i32
         Err(error) => return fail(&StartError::Failed(error)),
     };
     let (sender, events) = channel();
-    if let Err(error) = watch_signals(sender.clone()) {
-        tracing::error!(%error, "failed to watch for signals");
-    }
-    let mut server = match Server::start(options, record, sender) {
+    let mut server = match Server::start(options, record, sender.clone()) {
         Ok(server) => server,
         Err(error) => return fail(&error),
     };
+    // Not before: a start may wait for a file's lock for ever, and until it is through a signal ends the process at
+    // once, as in etcd. What it interrupts is what a crash interrupts.
+    if let Err(error) = watch_signals(sender) {
+        tracing::error!(%error, "failed to watch for signals");
+    }
     loop {
         let event = events
             .recv()
@@ -65,6 +67,7 @@ pub fn run(config: &Config, record: impl FnOnce(bool) -> logging::Record) -> i32
             Event::Published => {
                 if let Err(error) = server.serve_clients(options) {
                     let error = error.to_string();
+                    std::mem::forget(server);
                     return fail(&StartError::Fatal {
                         message: "listener failed",
                         error,
@@ -93,8 +96,9 @@ pub fn run(config: &Config, record: impl FnOnce(bool) -> logging::Record) -> i32
                 server.stop(options);
                 return 0;
             }
-            // Nothing more may be written: what the disk holds is all there is.
+            // Nothing more may be written: what the disk holds is all there is. So nothing is closed either.
             Event::Fatal(error) => {
+                std::mem::forget(server);
                 let message = "server cannot go on".to_owned();
                 return fail(&StartError::Panic { message, error });
             }
@@ -179,7 +183,7 @@ impl Server {
     fn start(
         options: &ProgramOptions,
         record: impl FnOnce(bool) -> logging::Record,
-        stop: Sender<Event>,
+        stop: &Sender<Event>,
     ) -> Result<Self, StartError> {
         let fs: Arc<dyn Fs> = Arc::new(RealFs);
         let dirs = DataDir::new(&options.boot.data_dir, options.boot.wal_dir.as_deref());
@@ -194,7 +198,7 @@ impl Server {
         let boot = boot(&fs, &options.boot, &observers)?;
         let metrics = Arc::new(Metrics::new(SERVER_VERSION, boot.member_id));
         observer.set(&metrics);
-        let running = launch(boot, &options.launch, &metrics, &stop)?;
+        let running = launch(boot, &options.launch, &metrics, stop)?;
         log_started(&running.member);
         let failed = |error: std::io::Error| StartError::Failed(error.to_string());
         let serving = CancellationToken::new();
