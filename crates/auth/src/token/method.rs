@@ -34,9 +34,6 @@ macro_rules! methods {
                     _ => None,
                 }
             }
-
-            #[cfg(test)]
-            pub(crate) const NAMES: &[&str] = &[$($name),*];
         }
     };
 }
