@@ -52,41 +52,44 @@ impl ConnectionVerifier {
         std::mem::take(&mut *self.finding.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn check(
+    fn check(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> (Finding, Result<(), Refusal>) {
+        let mut finding = Finding::default();
+        let result = self.find(chain, now, &mut finding);
+        if let Err(refusal) = &result {
+            // Who may not come in although the certificate is good is told so without Go's prefix.
+            finding.refusal = Some(match finding.names {
+                None => format!("tls: failed to verify certificate: {refusal}"),
+                Some(_) => refusal.to_string(),
+            });
+        }
+        (finding, result)
+    }
+
+    fn find(
         &self,
         chain: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<Finding, (Finding, Refusal)> {
-        let refused = |refusal: Refusal| {
-            let finding = Finding {
-                refusal: Some(format!("tls: failed to verify certificate: {refusal}")),
-                ..Finding::default()
-            };
-            (finding, refusal)
-        };
+        finding: &mut Finding,
+    ) -> Result<(), Refusal> {
         self.trust
-            .verify(chain, now, Usage::Client, &self.algorithms)
-            .map_err(refused)?;
-        let leaf = Certificate::parse(&chain[0]).map_err(refused)?;
+            .verify(chain, now, Usage::Client, &self.algorithms)?;
+        let leaf = Certificate::parse(&chain[0])?;
         let names = leaf.names();
         let common_name = leaf.common_name();
         let permitted = self.allowed.permits(&common_name, &names);
-        let mut finding = Finding {
-            identity: Identity {
-                chain: chain.iter().map(|der| der.clone().into_owned()).collect(),
-                common_name,
-                dns_names: names.dns.clone(),
-                ip_addresses: names.addresses.clone(),
-            },
-            names: Some(names),
-            refusal: None,
+        finding.identity = Identity {
+            chain: chain.iter().map(|der| der.clone().into_owned()).collect(),
+            common_name,
+            dns_names: names.dns.clone(),
+            ip_addresses: names.addresses.clone(),
         };
-        if !permitted {
-            let text = "client certificate authentication failed";
-            finding.refusal = Some(text.to_owned());
-            return Err((finding, Refusal::Other(text.to_owned())));
+        finding.names = Some(names);
+        if permitted {
+            return Ok(());
         }
-        Ok(finding)
+        Err(Refusal::Other(
+            "client certificate authentication failed".to_owned(),
+        ))
     }
 }
 
@@ -110,12 +113,11 @@ impl ClientCertVerifier for ConnectionVerifier {
         let mut chain = Vec::with_capacity(1 + intermediates.len());
         chain.push(end_entity.clone());
         chain.extend_from_slice(intermediates);
-        let (finding, result) = match self.check(&chain, now) {
-            Ok(finding) => (finding, Ok(ClientCertVerified::assertion())),
-            Err((finding, refusal)) => (finding, Err(refusal.alert())),
-        };
+        let (finding, result) = self.check(&chain, now);
         *self.finding.lock().unwrap_or_else(PoisonError::into_inner) = finding;
         result
+            .map(|()| ClientCertVerified::assertion())
+            .map_err(|refusal| refusal.alert())
     }
 
     fn verify_tls12_signature(

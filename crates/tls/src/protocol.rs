@@ -54,8 +54,14 @@ impl Protocol {
                 suite.version().version == ProtocolVersion::TLSv1_3 || chosen.contains(suite)
             });
         }
+        let wanted = &VERSIONS[min..=max];
+        provider.cipher_suites.retain(|suite| {
+            wanted
+                .iter()
+                .any(|(_, version)| version.version == suite.version().version)
+        });
         // rustls refuses versions for which it has no suites left.
-        let versions = VERSIONS[min..=max]
+        let versions = wanted
             .iter()
             .map(|(_, version)| *version)
             .filter(|version| {

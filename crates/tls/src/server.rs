@@ -63,6 +63,8 @@ pub struct ServerOptions {
     pub resolver: Arc<dyn Resolver>,
     /// Told about files and refusals.
     pub observer: Arc<dyn Observer>,
+    /// How long a handshake may take; [`HANDSHAKE_LIMIT`].
+    pub handshake_limit: Duration,
 }
 
 impl ServerOptions {
@@ -73,6 +75,7 @@ impl ServerOptions {
             check_remote,
             resolver: Arc::new(SystemResolver),
             observer: Arc::new(NoObserver),
+            handshake_limit: HANDSHAKE_LIMIT,
         }
     }
 
@@ -255,7 +258,7 @@ impl ServerTls {
         self.0.trust.is_some()
     }
 
-    /// Does the handshake and all checks, within [`HANDSHAKE_LIMIT`] (lookups of names may take as long again). A
+    /// Does the handshake and all checks, within the limit (lookups of names may take as long again). A
     /// refusal is logged here, with etcd's line and fields; the caller has nothing left to do.
     pub async fn accept<IO>(&self, io: IO, ends: &Ends) -> Result<Accepted<IO>, Rejection>
     where
@@ -275,11 +278,11 @@ impl ServerTls {
     {
         let too_late = || Rejection::new(ends.read_error("i/o timeout"));
         let handshake = self.handshake(io, ends);
-        let (mut stream, finding, server_name) = timeout(HANDSHAKE_LIMIT, handshake)
+        let (mut stream, finding, server_name) = timeout(self.0.options.handshake_limit, handshake)
             .await
             .map_err(|_| too_late())??;
         let checks = self.check_certificate(&finding, ends);
-        let verdict = timeout(HANDSHAKE_LIMIT, checks)
+        let verdict = timeout(self.0.options.handshake_limit, checks)
             .await
             .unwrap_or_else(|_| Err(ends.read_error("i/o timeout")));
         if let Err(text) = verdict {
