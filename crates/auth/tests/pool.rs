@@ -29,7 +29,7 @@ fn check_of(user: &str, password: &str, revision: u64) -> PasswordCheck {
 fn check(pool: &PasswordPool, check: &PasswordCheck, password: &str) -> bool {
     let (sender, receiver) = mpsc::channel();
     pool.check(check.clone(), password, move |right| {
-        sender.send(right).unwrap()
+        sender.send(right).unwrap();
     })
     .unwrap();
     receiver.recv().unwrap()
@@ -164,7 +164,7 @@ fn whoever_waits_when_the_pool_ends_is_let_go() {
     let blocked = block(&pool);
     let (sender, receiver) = mpsc::channel();
     pool.check(check_of("ann", "pw", 1), "pw", move |right| {
-        sender.send(right).unwrap()
+        sender.send(right).unwrap();
     })
     .unwrap();
     let stopper = std::thread::Builder::new()
