@@ -19,8 +19,9 @@ enum Kind {
     #[default]
     Empty,
     Text(Bytes),
-    /// Text after which the connection is cut off.
+    /// Text after which the connection is cut off: after a pause, in which the text is sent.
     Abort(Option<Bytes>),
+    Aborting,
     Stream(Box<StreamWriter>),
 }
 
@@ -29,7 +30,7 @@ impl fmt::Debug for Kind {
         f.write_str(match self {
             Self::Empty => "Empty",
             Self::Text(_) => "Text",
-            Self::Abort(_) => "Abort",
+            Self::Abort(_) | Self::Aborting => "Abort",
             Self::Stream(_) => "Stream",
         })
     }
@@ -69,10 +70,17 @@ impl HttpBody for Body {
                 self.0 = Kind::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            Kind::Abort(bytes) => Poll::Ready(Some(match bytes.take() {
-                Some(bytes) => Ok(Frame::data(bytes)),
-                None => Err(io::ErrorKind::ConnectionAborted.into()),
-            })),
+            Kind::Abort(Some(bytes)) => {
+                let bytes = std::mem::take(bytes);
+                self.0 = Kind::Abort(None);
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Kind::Abort(None) => {
+                self.0 = Kind::Aborting;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Kind::Aborting => Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into()))),
             Kind::Stream(writer) => writer.poll_chunk(cx).map_ok(Frame::data),
         }
     }
@@ -85,7 +93,7 @@ impl HttpBody for Body {
         match &self.0 {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Text(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Abort(_) | Kind::Stream(_) => SizeHint::default(),
+            Kind::Abort(_) | Kind::Aborting | Kind::Stream(_) => SizeHint::default(),
         }
     }
 }

@@ -12,7 +12,7 @@ use http::{HeaderValue, Request, Response, Uri, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{Connection, SendRequest, handshake};
+use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
 
@@ -117,7 +117,10 @@ pub(crate) async fn open(
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     let io = dialled.map_err(|error| ClientError::Io(dial_error(url, &error)))?;
     let io = TokioIo::new(Deadlines::new(io, read, write));
-    handshake(io)
+    // As Go writes them.
+    Builder::new()
+        .title_case_headers(true)
+        .handshake(io)
         .await
         .map_err(|error| ClientError::Io(error_text(&error)))
 }

@@ -137,6 +137,8 @@ impl PeerServer {
         let io = TokioIo::new(Deadlines::new(io, None, Some(READ_TIMEOUT)));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
+            // As Go writes them.
+            .title_case_headers(true)
             .header_read_timeout(READ_TIMEOUT)
             .serve_connection(io, service);
         let mut connection = std::pin::pin!(connection);

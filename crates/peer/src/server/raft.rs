@@ -140,7 +140,8 @@ impl PeerServer {
         let local = shared.config.id_text();
         let path = request.uri().path().trim_end_matches('/');
         let path = path.strip_prefix("/raft/stream/").unwrap_or_default();
-        let (kind, id) = path.split_once('/').unwrap_or((path, path));
+        // The last part is the id; all before it is the kind.
+        let (kind, id) = path.rsplit_once('/').unwrap_or((path, path));
         let Some(kind) = StreamKind::from_name(kind) else {
             tracing::debug!("local-member-id" = %local, path = request.uri().path(), "ignored unexpected streaming request path");
             return reply::error(StatusCode::NOT_FOUND, "invalid path");

@@ -1,6 +1,7 @@
 //! Answers as Go's HTTP library writes them.
 
 use http::{HeaderValue, Method, StatusCode, header};
+use hyper::ext::ReasonPhrase;
 
 use super::Reply;
 use crate::body::Body;
@@ -59,6 +60,10 @@ fn error_with(status: StatusCode, body: Body) -> Reply {
     reply
         .headers_mut()
         .insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    if status == StatusCode::PAYLOAD_TOO_LARGE {
+        let old_name = ReasonPhrase::from_static(b"Request Entity Too Large");
+        reply.extensions_mut().insert(old_name);
+    }
     reply
 }
 

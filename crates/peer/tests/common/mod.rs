@@ -289,8 +289,9 @@ impl PeerApi for TestApi {
         request: LeaseTimeToLiveRequest,
     ) -> BoxFuture<'_, Result<LeaseTimeToLiveResponse, LeaseError>> {
         let result = match request.id {
-            0 => Err(LeaseError::NotPrimary),
-            2 => Err(LeaseError::NotFound),
+            // A follower knows leases, too; that it may not answer for them comes second.
+            0 | 2 => Err(LeaseError::NotFound),
+            3 => Err(LeaseError::NotPrimary),
             id => Ok(LeaseTimeToLiveResponse {
                 id,
                 ttl: 30,
