@@ -132,7 +132,9 @@ fn signed_by(
     issuer: &Certificate<'_>,
     algorithms: &WebPkiSupportedAlgorithms,
 ) -> Result<(), Refusal> {
-    if below.x509.signature_algorithm != below.x509.tbs_certificate.signature {
+    if below.x509.signature_algorithm != below.x509.tbs_certificate.signature
+        || below.x509.signature_value.unused_bits != 0
+    {
         return Err(Refusal::malformed());
     }
     let named = der::signature_algorithm(below.der).ok_or_else(Refusal::malformed)?;

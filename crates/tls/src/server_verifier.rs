@@ -81,7 +81,8 @@ impl ServerCertVerifier for ConnectionVerifier {
             Err(refusal) => {
                 *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) =
                     Some(format!("tls: failed to verify certificate: {refusal}"));
-                Err(refusal.alert())
+                // Whatever the reason, Go's clients send the alert `bad_certificate`.
+                Err(rustls::CertificateError::BadEncoding.into())
             }
         }
     }

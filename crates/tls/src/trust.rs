@@ -194,3 +194,65 @@ impl ExtendedKeyUsageValidator for Purpose {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+    use super::*;
+    use crate::crl::Revoked;
+
+    /// Certificates come from anybody who can reach the port.
+    #[test]
+    fn damaged_certificates_are_refused_and_hurt_nobody() {
+        let mut params = CertificateParams::new(vec!["ca".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let ca = CertifiedIssuer::self_signed(params.clone(), key).unwrap();
+        let trust = Trust::from_pem(ca.pem().as_bytes(), 1_700_000_000).unwrap();
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let algorithms = provider.signature_verification_algorithms;
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_700_000_000));
+        let leaf_key = KeyPair::generate().unwrap();
+        // An authority as leaf takes the path webpki does not know.
+        let mut leaf =
+            CertificateParams::new(vec!["a.example".to_owned(), "10.0.0.1".to_owned()]).unwrap();
+        let mut chains = Vec::new();
+        for is_ca in [IsCa::NoCa, IsCa::Ca(BasicConstraints::Constrained(1))] {
+            leaf.is_ca = is_ca;
+            let der = leaf.signed_by(&leaf_key, &ca).unwrap().der().clone();
+            chains.push([der, ca.der().clone()]);
+        }
+        let mut state = 7_u64;
+        let mut random = |limit: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) as usize % limit
+        };
+        for chain in &chains {
+            assert_eq!(trust.verify(chain, now, Usage::Client, &algorithms), Ok(()));
+            for _ in 0..1500 {
+                let mut bytes = chain[0].to_vec();
+                for _ in 0..=random(3) {
+                    let place = random(bytes.len());
+                    bytes[place] = random(256) as u8;
+                }
+                if random(8) == 0 {
+                    bytes.truncate(random(bytes.len()));
+                }
+                if bytes == *chain[0] {
+                    continue;
+                }
+                let damaged = [CertificateDer::from(bytes), chain[1].clone()];
+                let result = trust.verify(&damaged, now, Usage::Client, &algorithms);
+                assert!(result.is_err());
+                if let Ok(certificate) = Certificate::parse(&damaged[0]) {
+                    let _ = (certificate.names(), certificate.common_name());
+                }
+                let _ = Revoked::parse(&damaged[0]);
+                let _ = Revoked::default().check(&damaged);
+            }
+        }
+    }
+}

@@ -215,7 +215,7 @@ async fn our_client_connects_to_etcd() {
     ];
     let etcd = Etcd::start(&program, &dir, &args);
     let alice = ca.issue("alice", |params| {
-        params.subject_alt_names = vec![ip("127.0.0.1")]
+        params.subject_alt_names = vec![ip("127.0.0.1")];
     });
     for leaf in [alice, ca.issue_v1("old")] {
         let text = etcd

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{Authority, Dir, client, connection, dns, ip, meet, meet_as, nobody, server};
 use tls::{
@@ -334,10 +334,10 @@ async fn peers_must_come_from_where_their_certificate_says() {
         ServerTls::new(files, &Protocol::default(), ServerOptions::peer()).unwrap()
     };
     let elsewhere = ca.issue("peer", |params| {
-        params.subject_alt_names = vec![ip("10.9.9.9")]
+        params.subject_alt_names = vec![ip("10.9.9.9")];
     });
     let here = ca.issue("peer", |params| {
-        params.subject_alt_names = vec![ip("127.0.0.1")]
+        params.subject_alt_names = vec![ip("127.0.0.1")];
     });
     let anywhere = ca.issue("peer", |_| {});
     let of = |name: &str, leaf| client(&dir.trusting(name, leaf, &ca));
@@ -373,11 +373,9 @@ async fn slow_clients_are_served() {
         let _ = tokio::io::copy_bidirectional(&mut near, &mut there).await;
     });
     let ends = Ends::of(&here);
-    let begun = Instant::now();
     let (accepted, connected) =
         tokio::join!(server.accept(here, &ends), client.connect(far, "localhost"));
     accepted.unwrap();
     connected.unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(10));
     relay.abort();
 }

@@ -70,7 +70,7 @@ async fn refusals_are_logged_with_etcds_fields() {
     );
     assert_eq!(
         refusal.unwrap_err().to_string(),
-        "remote error: tls: unknown certificate authority"
+        "remote error: tls: bad certificate"
     );
     assert!(newest(&log).contains("\"server-name\":\"localhost\""));
 
