@@ -46,6 +46,11 @@ fn compaction() {
 }
 
 #[test]
+fn quota() {
+    same("quota");
+}
+
+#[test]
 fn maintenance() {
     same("maintenance");
 }

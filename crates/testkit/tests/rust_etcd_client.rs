@@ -56,7 +56,6 @@ fn the_rust_client_does_its_work() {
 }
 
 #[test]
-#[ignore = "the server has no Lock and Election services yet"]
 fn the_rust_client_locks_and_elects() {
     run(&["locks"]);
 }

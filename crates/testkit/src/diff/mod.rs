@@ -18,6 +18,7 @@ pub use normal::Normaliser;
 pub use play::{Record, play};
 pub use script::{Format, Script, ScriptError, Step};
 
+use crate::etcdctl::Output;
 use crate::interop;
 use crate::server::Server;
 use crate::skip::Skip;
@@ -73,6 +74,18 @@ pub fn run_two(
         let ours = play_fresh(left_script, left);
         (ours, other.join().expect("the right side could be played"))
     });
+    if std::env::var_os("STELE_SHOW").is_some() {
+        for record in &ours {
+            let Output {
+                code,
+                stdout,
+                stderr,
+            } = &record.output;
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+            println!("{}: {} → {code}", record.line, record.label);
+            println!("{}\n{}", text(stdout), text(stderr));
+        }
+    }
     compare(&ours, &theirs, left_script)
 }
 

@@ -5,7 +5,7 @@
 //! * addresses, the directory of the test, times and durations;
 //! * raft term and index (two correct members may need a different number of entries for the same history);
 //! * sizes of the database file;
-//! * the remaining time of a lease;
+//! * the remaining time of a lease (and the order of its keys, which means nothing);
 //! * captured values (lease ids), also where they appear as decimal numbers;
 //! * `HashKV` when the script says so.
 
@@ -106,7 +106,12 @@ impl Normaliser {
 
     fn json(&self, value: Value, mask_hash: bool) -> Value {
         match value {
-            Value::Object(fields) => {
+            Value::Object(mut fields) => {
+                if fields.contains_key("granted-ttl")
+                    && let Some(Value::Array(keys)) = fields.get_mut("keys")
+                {
+                    keys.sort_by_key(Value::to_string);
+                }
                 let is_log = fields.contains_key("level") && fields.contains_key("msg");
                 fields
                     .into_iter()
@@ -191,6 +196,7 @@ fn plain(line: &str, mask_hash: bool) -> String {
     }
     let line = status_line(line, mask_hash).unwrap_or_else(|| line.to_owned());
     let line = mask_between(&line, "remaining(", "s)", "<time>");
+    let line = sorted_between(&line, "attached keys([", "])");
     let line = mask_after(&line, "took = ", "<time>");
     mask_after(&line, "took ", "<time>")
 }
@@ -274,6 +280,19 @@ fn cells(line: &str) -> Option<Vec<String>> {
             .map(|cell| cell.trim().to_owned())
             .collect(),
     )
+}
+
+/// Puts the words between the two into order: the keys of a lease come in any.
+fn sorted_between(line: &str, before: &str, after: &str) -> String {
+    let parts = line
+        .split_once(before)
+        .and_then(|(head, rest)| Some((head, rest.rsplit_once(after)?)));
+    let Some((head, (inner, tail))) = parts else {
+        return line.to_owned();
+    };
+    let mut words: Vec<&str> = inner.split(' ').collect();
+    words.sort_unstable();
+    format!("{head}{before}{}{after}{tail}", words.join(" "))
 }
 
 fn mask_between(line: &str, before: &str, after: &str, name: &str) -> String {
@@ -360,10 +379,10 @@ mod tests {
         assert_eq!(normal.text("{\"ttl\":9}", false), "{\"ttl\":\"<time>\"}\n");
         assert_eq!(
             normal.text(
-                "lease 1 granted with TTL(100s), remaining(99s), attached keys([a])",
+                "lease 1 granted with TTL(100s), remaining(99s), attached keys([b a])",
                 false
             ),
-            "lease 1 granted with TTL(100s), remaining(<time>s), attached keys([a])\n"
+            "lease 1 granted with TTL(100s), remaining(<time>s), attached keys([a b])\n"
         );
     }
 }

@@ -134,6 +134,9 @@ impl Player {
                 self.normal.capture(name, &value);
                 self.captured.insert(name.clone(), value);
             }
+            Step::Repeat { name, text, count } => {
+                self.captured.insert(name.clone(), text.repeat(*count));
+            }
             Step::Sleep(time) => std::thread::sleep(*time),
             Step::Restart { kill } => {
                 if *kill {

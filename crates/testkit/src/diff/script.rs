@@ -20,6 +20,7 @@ use std::time::Duration;
 /// | `@stop w` | interrupts it and compares what it printed |
 /// | `@finish w` | waits until it ends by itself and compares what it printed |
 /// | `@capture ID "lease " " granted"` | remembers the text between the two of the last standard output as `$ID` |
+/// | `@repeat BIG x 1000000` | `$BIG` stands for so many `x`, for standard input |
 /// | `@sleep 300ms` | waits (both sides) |
 /// | `@restart`, `@kill` | SIGTERM or SIGKILL, then a start on the same directory |
 /// | `@mask hash` | hashes are not compared in the rest of the script (lease ids are part of them) |
@@ -135,6 +136,15 @@ pub enum Step {
         before: String,
         /// The text after it.
         after: String,
+    },
+    /// Define a long text.
+    Repeat {
+        /// Its name.
+        name: String,
+        /// What is repeated.
+        text: String,
+        /// How often.
+        count: usize,
     },
     /// Wait.
     Sleep(Duration),
@@ -273,6 +283,11 @@ impl Script {
                 name: text(1)?,
                 before: text(2)?,
                 after: text(3)?,
+            },
+            "repeat" => Step::Repeat {
+                name: text(1)?,
+                text: text(2)?,
+                count: text(3)?.parse().map_err(|_| "not a number")?,
             },
             "sleep" => Step::Sleep(duration(&text(1)?)?),
             "restart" => Step::Restart { kill: false },
