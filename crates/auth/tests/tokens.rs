@@ -635,3 +635,88 @@ fn random_letters() {
     assert_ne!(prefix(), prefix());
     assert_eq!(prefix().len(), 16);
 }
+
+/// Tokens signed by real etcd are good here, and ours there.
+#[test]
+fn signed_tokens_are_good_on_both_sides() {
+    let program = testkit::need!(testkit::interop::etcd(testkit::Version::V37));
+    let long = std::env::var_os("STELE_LONG").is_some();
+    let some = ["RS512", "PS384", "ES512", "EdDSA", "HS384"];
+    let dir = tempfile::tempdir().unwrap();
+    for (name, content) in key_files() {
+        let path = dir.path().join(name);
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .unwrap();
+        io::Write::write_all(&mut file, content).unwrap();
+    }
+    for (method, private, public) in METHODS {
+        if !long && !some.contains(&method) {
+            continue;
+        }
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let mut options = format!("jwt,sign-method={method},priv-key={}", path(private));
+        if !public.is_empty() && method != "RS512" {
+            options += &format!(",pub-key={}", path(public));
+        }
+        let server = testkit::Server::builder(&program)
+            .arg(format!("--auth-token={options}"))
+            .arg("--bcrypt-cost=4")
+            .start()
+            .unwrap_or_else(|error| panic!("{method}: {error}"));
+        let ours = TokenProvider::new(TokenConfig::parse(&options, TTL).unwrap(), |name| {
+            std::fs::read(name)
+        })
+        .unwrap();
+        exchange_tokens(&server, ours.jwt().unwrap(), method);
+    }
+}
+
+fn exchange_tokens(server: &testkit::Server, ours: &Jwt, method: &str) {
+    use api::etcdserverpb as pb;
+    let now = || std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut auth = testkit::grpc::Clients::new(&server.url()).auth;
+        let (name, password) = (String::from("root"), String::from("pw"));
+        auth.user_add(pb::AuthUserAddRequest {
+            name: name.clone(),
+            password: password.clone(),
+            ..Default::default()
+        })
+        .await
+        .unwrap();
+        auth.user_grant_role(pb::AuthUserGrantRoleRequest {
+            user: "root".into(),
+            role: "root".into(),
+        })
+        .await
+        .unwrap();
+        auth.auth_enable(pb::AuthEnableRequest {}).await.unwrap();
+        let login = auth
+            .authenticate(pb::AuthenticateRequest { name, password })
+            .await
+            .unwrap();
+        let theirs = login.into_inner().token;
+        assert_eq!(
+            ours.verify(&theirs, now()),
+            Some(info("root", 3)),
+            "{method}"
+        );
+        let mut request = tonic::Request::new(pb::AuthUserListRequest {});
+        let token = ours.sign(&info("root", 3), now()).unwrap();
+        request
+            .metadata_mut()
+            .insert("token", token.parse().unwrap());
+        let users = auth
+            .user_list(request)
+            .await
+            .unwrap_or_else(|error| panic!("{method}: {error}"));
+        assert_eq!(users.into_inner().users, ["root"]);
+    });
+}
