@@ -62,7 +62,7 @@ struct Inner {
 enum TrustSource {
     /// Every certificate is accepted.
     Everybody,
-    File(Watched<Trust>),
+    File(Box<Watched<Trust>>),
     System(Arc<Trust>),
 }
 
@@ -91,7 +91,7 @@ impl ClientTls {
         } else if files.trusted_ca.is_empty() {
             TrustSource::System(Arc::new(Trust::system(now())))
         } else {
-            TrustSource::File(watch_trust(&files.trusted_ca, &options.observer)?)
+            TrustSource::File(Box::new(watch_trust(&files.trusted_ca, &options.observer)?))
         };
         Ok(Self(Arc::new(Inner {
             options,

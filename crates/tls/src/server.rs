@@ -183,7 +183,7 @@ struct Inner {
 }
 
 enum TrustSource {
-    File(Watched<Trust>),
+    File(Box<Watched<Trust>>),
     System(Arc<Trust>),
 }
 
@@ -235,7 +235,12 @@ impl ServerTls {
             allowed: Arc::new(allowed),
             revoked,
         }));
-        tls.refresh();
+        if let Some(Err(error)) = tls.0.revoked.as_ref().map(Watched::get) {
+            tracing::error!(
+                error = %error,
+                "the revocation list cannot be used; clients with certificates are refused"
+            );
+        }
         Ok(tls)
     }
 
@@ -248,9 +253,7 @@ impl ServerTls {
         if let Some(TrustSource::File(trust)) = &inner.trust {
             let _ = trust.get();
         }
-        if let Some(Err(error)) = inner.revoked.as_ref().map(Watched::get) {
-            tracing::error!(error = %error, "the revocation list cannot be used; clients with certificates are refused");
-        }
+        let _ = inner.revoked.as_ref().map(Watched::get);
     }
 
     /// Client certificates are demanded and verified.
@@ -397,7 +400,7 @@ fn trust_source(
             .then(|| TrustSource::System(Arc::new(Trust::system(now())))));
     }
     let watched = watch_trust(&files.trusted_ca, observer)?;
-    Ok(Some(TrustSource::File(watched)))
+    Ok(Some(TrustSource::File(Box::new(watched))))
 }
 
 /// A bundle of authorities, loaded once to find errors early. One that lists nobody is valid, but worth a warning; a

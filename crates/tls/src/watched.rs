@@ -16,6 +16,9 @@ const MAX_FILE: u64 = 64 << 20;
 /// milliseconds or worse), so that the content has to be compared.
 const SETTLED: Duration = Duration::from_secs(2);
 
+/// How often files that change while they are read are read again.
+const ATTEMPTS: usize = 3;
+
 /// What was read from files, and when it ends (seconds since 1970).
 pub(crate) type Parsed<T> = (T, Option<i64>);
 type Parse<T> = Box<dyn Fn(&[Vec<u8>]) -> Result<Parsed<T>, Error> + Send + Sync>;
@@ -63,6 +66,8 @@ struct State<T> {
     bytes: Vec<Vec<u8>>,
     value: Option<Arc<T>>,
     error: Option<Error>,
+    /// The error that was logged last; not logged again until the files were good.
+    reported: Option<Error>,
 }
 
 impl<T> Watched<T> {
@@ -84,6 +89,7 @@ impl<T> Watched<T> {
                 bytes: Vec::new(),
                 value: None,
                 error: None,
+                reported: None,
             }),
         }
     }
@@ -110,8 +116,26 @@ impl<T> Watched<T> {
         self.paths.iter().map(|path| Stamp::of(path)).collect()
     }
 
-    /// Reads the files. Stamps are taken before that: a change in between shows at the next look.
+    /// Reads the files, again when they changed meanwhile: a pair may have been half replaced.
     fn refresh(&self, state: &mut State<T>) {
+        for _ in 0..ATTEMPTS {
+            self.read(state);
+            if state.error.is_none() || self.stamps() == state.stamps {
+                break;
+            }
+        }
+        match &state.error {
+            Some(error) if state.value.is_some() && state.reported.as_ref() != Some(error) => {
+                self.report(error);
+                state.reported.clone_from(&state.error);
+            }
+            Some(_) => {}
+            None => state.reported = None,
+        }
+    }
+
+    /// Reads the files once. Stamps are taken before that: a change in between shows at the next look.
+    fn read(&self, state: &mut State<T>) {
         let now = SystemTime::now();
         state.stamps = self.stamps();
         state.settled = state
@@ -119,12 +143,12 @@ impl<T> Watched<T> {
             .iter()
             .flatten()
             .all(|stamp| stamp.is_settled(now));
+        state.error = None;
         let bytes: Result<Vec<_>, _> = self.paths.iter().map(|path| read(path)).collect();
         if let Ok(bytes) = &bytes
             && state.value.is_some()
             && *bytes == state.bytes
         {
-            state.error = None;
             return;
         }
         match bytes.and_then(|bytes| Ok(((self.parse)(&bytes)?, bytes))) {
@@ -139,23 +163,19 @@ impl<T> Watched<T> {
                 self.observer.loaded(self.material, ends);
                 state.value = Some(Arc::new(value));
                 state.bytes = bytes;
-                state.error = None;
             }
-            Err(error) => self.keep_old(state, error),
+            Err(error) => state.error = Some(error),
         }
     }
 
-    fn keep_old(&self, state: &mut State<T>, error: Error) {
-        if state.value.is_some() && state.error.as_ref() != Some(&error) {
-            self.observer.failed(self.material);
-            tracing::error!(
-                kind = self.material.name(),
-                files = %logging::Json(&self.paths),
-                error = %error,
-                "TLS files have changed and cannot be used; the previous ones stay in use"
-            );
-        }
-        state.error = Some(error);
+    fn report(&self, error: &Error) {
+        self.observer.failed(self.material);
+        tracing::error!(
+            kind = self.material.name(),
+            files = %logging::Json(&self.paths),
+            error = %error,
+            "TLS files have changed and cannot be used; the previous ones stay in use"
+        );
     }
 }
 
