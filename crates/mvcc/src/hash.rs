@@ -164,8 +164,9 @@ impl<'k> Hasher<'k> {
 }
 
 impl Store {
-    /// The hash of the state at `revision` (0 or less: the present one), equal on all members that hold the same.
-    /// Takes as long as reading the whole bucket takes.
+    /// The hash of the state at `revision` (0: the present one), equal on all members that hold the same. Takes as
+    /// long as reading the whole bucket takes. Before the first revision there is nothing: a negative revision
+    /// gives the hash of that, as in etcd.
     ///
     /// Fails with [`Error::Compacted`] or [`Error::FutureRev`] if the revision cannot be read.
     pub fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
@@ -187,6 +188,14 @@ impl Store {
                 compact_revision,
                 hash_revision: revision,
                 current_revision,
+            });
+        }
+        if revision < 0 {
+            return Ok(HashKv {
+                hash: crc32c::crc32c(SEED),
+                compact_revision: state.compacted,
+                hash_revision: revision,
+                current_revision: state.current,
             });
         }
         let at = state.resolve(revision)?;
