@@ -83,6 +83,13 @@ methods! {
     HashKv = "etcdserverpb.Maintenance" / "HashKV" Unary;
     Snapshot = "etcdserverpb.Maintenance" / "Snapshot" ServerStream;
     MoveLeader = "etcdserverpb.Maintenance" / "MoveLeader" Unary;
+    Lock = "v3lockpb.Lock" / "Lock" Unary;
+    Unlock = "v3lockpb.Lock" / "Unlock" Unary;
+    Campaign = "v3electionpb.Election" / "Campaign" Unary;
+    Proclaim = "v3electionpb.Election" / "Proclaim" Unary;
+    Leader = "v3electionpb.Election" / "Leader" Unary;
+    Observe = "v3electionpb.Election" / "Observe" ServerStream;
+    Resign = "v3electionpb.Election" / "Resign" Unary;
     HealthCheck = "grpc.health.v1.Health" / "Check" Unary;
     HealthList = "grpc.health.v1.Health" / "List" Unary;
     HealthWatch = "grpc.health.v1.Health" / "Watch" ServerStream;

@@ -11,14 +11,17 @@
 mod body;
 mod call;
 mod cluster;
+mod election;
 mod frame;
 mod health;
 mod kv;
 mod lease;
+mod lock;
 mod maintenance;
 pub mod method;
 mod pieces;
 mod range_stream;
+mod recipe;
 mod services;
 mod status;
 mod stream;

@@ -353,7 +353,10 @@ async fn unknown_names_are_named() {
             "/etcdserverpb.Auth/AuthStatus",
             "unknown service etcdserverpb.Auth",
         ),
-        ("/v3lockpb.Lock/Lock", "unknown service v3lockpb.Lock"),
+        (
+            "/v3lockpb.Lock/Lick",
+            "unknown method Lick for service v3lockpb.Lock",
+        ),
     ];
     for (path, text) in cases {
         let answer = raw::http2(server.client, raw::call(server.client, path, "", &[])).await;
