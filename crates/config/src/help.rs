@@ -22,12 +22,6 @@ Usage:
     ignored. In the file, durations are whole numbers of nanoseconds (600000000000 for 10m), but
     heartbeat-interval and election-timeout are milliseconds as here.
 
-  etcd gateway
-    Forward TCP connections to members.
-
-  etcd grpc-proxy
-    Relay and cache the API for many clients.
-
 "
     .to_owned()
 }
