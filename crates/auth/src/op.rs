@@ -126,4 +126,31 @@ impl AuthOp {
             Self::Status(_) | Self::Authenticate(_) | Self::UserGet(_) | Self::RoleGet(_)
         )
     }
+
+    /// Takes the plain password out of a request, which must not reach the log. When there is one to be hashed, the
+    /// hash goes back with [`AuthOp::set_hash`]. A new user has a password, if only the empty one, unless it is one
+    /// without; where a password is changed to the empty one, there is none afterwards.
+    pub fn take_password(&mut self) -> Option<String> {
+        match self {
+            Self::UserAdd(request) => {
+                let password = std::mem::take(&mut request.password);
+                let none = request.options.is_some_and(|options| options.no_password);
+                (!none).then_some(password)
+            }
+            Self::UserChangePassword(request) => {
+                Some(std::mem::take(&mut request.password)).filter(|password| !password.is_empty())
+            }
+            _ => None,
+        }
+    }
+
+    /// Puts the hash (see [`PasswordPool::hash`](crate::PasswordPool::hash)) of a taken password into the request,
+    /// in place of whatever a client may have written there.
+    pub fn set_hash(&mut self, hash: &str) {
+        match self {
+            Self::UserAdd(request) => request.hashed_password = crate::wrap_hash(hash),
+            Self::UserChangePassword(request) => request.hashed_password = crate::wrap_hash(hash),
+            _ => {}
+        }
+    }
 }

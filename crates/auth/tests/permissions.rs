@@ -137,6 +137,14 @@ fn requests_need_the_rights_of_all_their_parts() {
     assert_eq!(permissions.check_lease_write(ann, 8, &leases), Ok(()));
     assert_eq!(permissions.check_lease_read(ann, 8, &leases), denied);
     assert_eq!(permissions.check_lease_read(ann, 9, &leases), Ok(()));
+    let old = caller("ann", 1);
+    assert_eq!(
+        permissions.check_lease_write(old, 8, &leases),
+        Err(Error::AuthOldRevision)
+    );
+    let old_root = caller("root", 1);
+    assert_eq!(permissions.check_lease_write(old_root, 7, &leases), Ok(()));
+    assert_eq!(permissions.check_lease_read(old_root, 7, &leases), Ok(()));
 }
 
 /// Ranges without keys ask for their first key; the end `\0` is the end of all keys.

@@ -82,6 +82,8 @@ enum Step {
     Delete(pb::DeleteRangeRequest),
     Txn(pb::TxnRequest),
     Range(pb::RangeRequest),
+    TimeToLive(i64),
+    Leases,
 }
 
 struct Generator(SmallRng);
@@ -209,6 +211,8 @@ impl Generator {
                 password: self.one(&["pw", "pw", "other", ""]),
             },
             7 => Step::Delete(self.delete()),
+            8 if self.chance(20) => Step::TimeToLive(self.0.random_range(1..4)),
+            8 if self.chance(20) => Step::Leases,
             8 => Step::Txn(self.txn(0)),
             _ => {
                 let (key, range_end) = self.range();
@@ -322,6 +326,26 @@ impl Pair {
                 }
                 (allowed(check), allowed_there(theirs))
             }
+            Step::TimeToLive(id) => {
+                let request = pb::LeaseTimeToLiveRequest { id, keys: true };
+                let theirs = self
+                    .clients
+                    .lease
+                    .lease_time_to_live(with(request, token))
+                    .await;
+                (
+                    allowed(self.leases(&permissions, who.as_ref(), &[id])),
+                    allowed_there(theirs),
+                )
+            }
+            Step::Leases => {
+                let request = with(pb::LeaseLeasesRequest {}, token);
+                let theirs = self.clients.lease.lease_leases(request).await;
+                (
+                    allowed(self.leases(&permissions, who.as_ref(), &[1, 2])),
+                    allowed_there(theirs),
+                )
+            }
             Step::Range(range) => {
                 let theirs = self.clients.kv.range(with(range.clone(), token)).await;
                 let check = self.read(&permissions, who.as_ref(), &range);
@@ -341,17 +365,21 @@ impl Pair {
         self.ours.view().still_current(who)
     }
 
+    fn leases(
+        &self,
+        permissions: &Permissions,
+        who: Option<&AuthInfo>,
+        ids: &[i64],
+    ) -> Result<(), api::Error> {
+        permissions.is_identified(who.is_some())?;
+        let keys = |lease| self.values.keys(lease);
+        ids.iter()
+            .try_for_each(|id| permissions.check_lease_read(who.into(), *id, &keys))
+    }
+
     fn auth(&mut self, mut op: AuthOp, caller: Caller<'_>) -> Answer {
-        match &mut op {
-            AuthOp::UserAdd(request)
-                if request.options.is_none_or(|options| !options.no_password) =>
-            {
-                request.hashed_password = hashed(&std::mem::take(&mut request.password));
-            }
-            AuthOp::UserChangePassword(request) if !request.password.is_empty() => {
-                request.hashed_password = hashed(&std::mem::take(&mut request.password));
-            }
-            _ => {}
+        if let Some(password) = op.take_password() {
+            op.set_hash(&auth::hash(&password, cheap(), [3; 16]).unwrap());
         }
         self.ours
             .apply_as(caller, op)

@@ -659,7 +659,7 @@ fn signed_tokens_are_good_on_both_sides() {
         let path = |name: &str| dir.path().join(name).display().to_string();
         let mut options = format!("jwt,sign-method={method},priv-key={}", path(private));
         if !public.is_empty() && method != "RS512" {
-            options += &format!(",pub-key={}", path(public));
+            options = format!("{options},pub-key={}", path(public));
         }
         let server = testkit::Server::builder(&program)
             .arg(format!("--auth-token={options}"))
@@ -719,4 +719,29 @@ fn exchange_tokens(server: &testkit::Server, ours: &Jwt, method: &str) {
             .unwrap_or_else(|error| panic!("{method}: {error}"));
         assert_eq!(users.into_inner().users, ["root"]);
     });
+}
+
+proptest::proptest! {
+    /// What clients send is never trusted: no token leads to more than a refusal.
+    #[test]
+    fn no_token_is_a_surprise(token in "[-.=A-Za-z0-9_{}\"\u{0}\u{ff}]{0,80}", applied in 0..100_u64) {
+        static MEMBERS: std::sync::OnceLock<[std::sync::Arc<auth::AuthView>; 3]> =
+            std::sync::OnceLock::new();
+        let views = MEMBERS.get_or_init(|| {
+            let kinds = ["", "simple", "jwt,sign-method=HS256,priv-key=secret"];
+            kinds.map(|kind| {
+                let mut member = Member::with(provider(kind).unwrap());
+                for op in [user_add("root"), grant_role("root", "root"), enable()] {
+                    member.ok(op);
+                }
+                member.view().clone()
+            })
+        });
+        for view in views {
+            match view.identify(&Credentials::Token(&token), applied, &At::default()) {
+                Ok(Identity::AfterIndex(index)) => proptest::prop_assert!(index > applied),
+                result => proptest::prop_assert_eq!(result, Err(Error::InvalidAuthToken)),
+            }
+        }
+    }
 }

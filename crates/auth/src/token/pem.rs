@@ -110,4 +110,13 @@ mod tests {
             None
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_file_is_a_surprise(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            blocks(&bytes);
+            certificate_key(&bytes);
+            certificate_key(&[&[0x30, 0x82, 0, 200][..], &bytes].concat());
+        }
+    }
 }
