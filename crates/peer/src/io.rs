@@ -125,10 +125,12 @@ pub(crate) struct Deadlines<T> {
     write: Deadline,
 }
 
+/// Watches waits without touching the timer for each of them: it runs through, and is set again when it ends.
 struct Deadline {
     limit: Option<Duration>,
     sleep: Pin<Box<Sleep>>,
-    running: bool,
+    /// When the running wait began.
+    since: Option<Instant>,
 }
 
 impl Deadline {
@@ -136,7 +138,7 @@ impl Deadline {
         Self {
             limit,
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
-            running: false,
+            since: None,
         }
     }
 
@@ -150,16 +152,18 @@ impl Deadline {
             return result;
         };
         if result.is_ready() {
-            self.running = false;
+            self.since = None;
             return result;
         }
-        if !self.running {
-            self.sleep.as_mut().reset(Instant::now() + limit);
-            self.running = true;
+        let end = *self.since.get_or_insert_with(Instant::now) + limit;
+        loop {
+            ready!(self.sleep.as_mut().poll(cx));
+            if Instant::now() >= end {
+                self.since = None;
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "i/o timeout")));
+            }
+            self.sleep.as_mut().reset(end);
         }
-        ready!(self.sleep.as_mut().poll(cx));
-        self.running = false;
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "i/o timeout")))
     }
 }
 

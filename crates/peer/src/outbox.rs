@@ -218,7 +218,7 @@ mod tests {
         outbox.push(message(1));
         std::thread::sleep(Duration::from_millis(2));
         assert!(outbox.is_stuck(Duration::ZERO));
-        assert!(!outbox.is_stuck(Duration::from_secs(60)));
+        assert!(!outbox.is_stuck(Duration::from_mins(1)));
         take(&outbox);
         assert!(!outbox.is_stuck(Duration::ZERO));
     }

@@ -154,7 +154,7 @@ mod tests {
             parse_timestamp("2026-11-20T13:46:43.431740508+02:00"),
             Some(time)
         );
-        let whole = UNIX_EPOCH + Duration::from_secs(951_782_400);
+        let whole = UNIX_EPOCH + Duration::from_hours(264_384);
         assert_eq!(timestamp(whole), "2000-02-29T00:00:00Z");
         assert_eq!(parse_timestamp("2000-02-28T18:30:00.0-05:30"), Some(whole));
         for bad in [

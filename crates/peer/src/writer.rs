@@ -25,6 +25,8 @@ pub(crate) struct StreamWriter {
     outbox: Arc<Outbox>,
     encoder: Encoder,
     heartbeat: Interval,
+    /// Length of the last chunk, for the memory of the next one.
+    last: usize,
     ended: bool,
 }
 
@@ -63,6 +65,7 @@ impl StreamWriter {
                 StreamKind::Message => Encoder::Message,
             },
             heartbeat,
+            last: 0,
             ended: false,
         }
     }
@@ -72,7 +75,7 @@ impl StreamWriter {
         if self.ended {
             return Poll::Ready(None);
         }
-        let mut out = BytesMut::new();
+        let mut out = BytesMut::with_capacity(self.last);
         match self.outbox.poll_take(cx) {
             Poll::Ready(Taken::Closed) => {
                 self.ended = true;
@@ -85,6 +88,7 @@ impl StreamWriter {
                 // Asks for the next tick when it is polled again, which the transport does once this is written.
             }
         }
+        self.last = out.len();
         Poll::Ready(Some(Ok(out.freeze())))
     }
 

@@ -129,7 +129,7 @@ fn pre_vote_of_3_7_is_read_and_written() {
     };
     assert_eq!(
         messages(message_frames(&stream, 5).unwrap()),
-        [want.clone()]
+        std::slice::from_ref(&want)
     );
     let mut ours = BytesMut::new();
     encode_message(&want, &mut ours);

@@ -151,8 +151,11 @@ fn length_and(message: &[u8]) -> Vec<u8> {
     [&(message.len() as u64).to_be_bytes()[..], message].concat()
 }
 
+/// Request line, headers, body.
+type Asked = (&'static str, Vec<(&'static str, String)>, Vec<u8>);
+
 /// What may be asked of a member that has a peer `from` and no leader.
-fn requests(cluster: u64, from: u64) -> Vec<(&'static str, Vec<(&'static str, String)>, Vec<u8>)> {
+fn requests(cluster: u64, from: u64) -> Vec<Asked> {
     let good = || {
         vec![
             ("X-Server-Version", "3.7.0".to_owned()),
@@ -345,7 +348,7 @@ fn hostile_requests_do_no_harm() {
         format!("POST /raft HTTP/1.1\r\nHost: h\r\n{good}Content-Length: 18446744073709551615\r\n\r\n").into_bytes(),
         format!("POST /raft HTTP/1.1\r\nHost: h\r\n{good}Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n").into_bytes(),
         format!("POST /raft/snapshot HTTP/1.1\r\nHost: h\r\n{good}Transfer-Encoding: chunked\r\n\r\n8\r\n\0\0\0\0\x04\0\0\0\r\nzz").into_bytes(),
-        format!("GET /raft/stream/message/b HTTP/1.1\r\nHost: h\r\nX-Server-Version: \u{ff}\r\n\r\n").into_bytes(),
+        "GET /raft/stream/message/b HTTP/1.1\r\nHost: h\r\nX-Server-Version: \u{ff}\r\n\r\n".into(),
         format!("POST /raft HTTP/1.1\r\nHost: h\r\n{good}X-Server-From: b\r\nX-PeerURLs: ,:::,unix://,http://\r\n\
             Content-Length: 0\r\nConnection: close\r\n\r\n").into_bytes(),
     ];

@@ -62,7 +62,7 @@ pub struct State {
     pub data: Mutex<Vec<Bytes>>,
     /// Complete databases that were received, by index.
     pub files: Mutex<HashMap<u64, Vec<u8>>>,
-    pub conf_state: Mutex<ConfState>,
+    pub config: Mutex<ConfState>,
     pub removed: Mutex<HashSet<u64>>,
     /// Another member said that this one was removed.
     pub told_removed: AtomicBool,
@@ -442,7 +442,7 @@ impl Applier {
                     .cloned();
                 self.state
                     .load(&file.expect("the database came before the message"));
-                *self.state.conf_state.lock().unwrap() = metadata.conf_state;
+                *self.state.config.lock().unwrap() = metadata.conf_state;
                 self.applied = (metadata.index, metadata.term);
             }
             for entry in batch.entries {
@@ -469,7 +469,7 @@ impl Applier {
             .node
             .apply_conf_change(entry.index, Some(change))
             .ok()?;
-        *self.state.conf_state.lock().unwrap() = conf_state;
+        *self.state.config.lock().unwrap() = conf_state;
         if kind == ConfChangeType::RemoveNode {
             self.state.removed.lock().unwrap().insert(id);
             if id != self.id {
@@ -483,7 +483,7 @@ impl Applier {
         message.snapshot = Some(Snapshot {
             data: Bytes::from_static(b"{}"),
             metadata: SnapshotMetadata {
-                conf_state: self.state.conf_state.lock().unwrap().clone(),
+                conf_state: self.state.config.lock().unwrap().clone(),
                 index: self.applied.0,
                 term: self.applied.1,
             },
