@@ -68,7 +68,7 @@ impl From<HashError> for api::Error {
 }
 
 /// Hashes a password into bcrypt's text form with prefix `$2a$`. Takes about 70 ms of CPU at the default cost. The
-/// salt must be random, except where [`derived_salt`] says otherwise.
+/// salt must be random.
 pub fn hash(password: &str, cost: Cost, salt: [u8; SALT]) -> Result<String, HashError> {
     if password.len() > PASSWORD_MAX {
         return Err(HashError::TooLong);

@@ -8,8 +8,8 @@ use super::cache::{Fingerprint, Verified};
 use super::hash::{self, Cost, HashError};
 use crate::permissions::PasswordCheck;
 
-/// Limits of a [`PasswordPool`].
-#[derive(Clone, Debug)]
+/// Limits of a [`PasswordPool`]. Has no `Debug`: the key must not get into a log.
+#[derive(Clone)]
 pub struct PoolConfig {
     /// Threads that compute hashes.
     pub threads: usize,
