@@ -9,7 +9,7 @@ use std::time::Duration;
 use api::etcdserverpb as pb;
 use api::v3electionpb::election_client::ElectionClient;
 use api::v3electionpb::{
-    CampaignRequest, LeaderKey, LeaderRequest, LeaderResponse, ProclaimRequest, ResignRequest,
+    CampaignRequest, LeaderKey, LeaderRequest, ProclaimRequest, ResignRequest,
 };
 use api::v3lockpb::lock_client::LockClient;
 use api::v3lockpb::{LockRequest, UnlockRequest};
@@ -17,9 +17,10 @@ use bytes::Bytes;
 use testkit::grpc::Clients;
 use testkit::interop::{self, Version};
 use testkit::{Server, need, own, wait};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status};
 
 /// How long somebody is watched who should wait.
 const WHILE: Duration = Duration::from_millis(250);
@@ -46,13 +47,13 @@ fn bytes(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
 }
 
-fn leader_key(name: &str, key: &str, rev: i64, lease: i64) -> Option<LeaderKey> {
-    Some(LeaderKey {
+fn leader_key(name: &str, key: &str, rev: i64, lease: i64) -> LeaderKey {
+    LeaderKey {
         name: bytes(name),
         key: bytes(key),
         rev,
         lease,
-    })
+    }
 }
 
 impl Side {
@@ -130,7 +131,8 @@ impl Side {
         waiter
     }
 
-    async fn proclaim(&mut self, leader: Option<LeaderKey>, value: &str) {
+    async fn proclaim(&mut self, leader: impl Into<Option<LeaderKey>>, value: &str) {
+        let leader = leader.into();
         let value = bytes(value);
         let what = format!("proclaim {leader:?} {value:?}");
         let answer = show(
@@ -141,7 +143,8 @@ impl Side {
         self.tell(&what, &answer);
     }
 
-    async fn resign(&mut self, leader: Option<LeaderKey>) {
+    async fn resign(&mut self, leader: impl Into<Option<LeaderKey>>) {
+        let leader = leader.into();
         let what = format!("resign {leader:?}");
         let answer = show(self.elections.resign(ResignRequest { leader }).await);
         self.tell(&what, &answer);
@@ -194,7 +197,7 @@ impl Side {
 }
 
 /// Plays the same to both and compares line by line.
-fn same(play: impl AsyncFn(&mut Side)) {
+fn same(play: &impl AsyncFn(&mut Side)) {
     let theirs = Server::fresh(need!(interop::etcd(Version::V37)));
     let ours = Server::fresh(own::etcd());
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -214,7 +217,7 @@ fn same(play: impl AsyncFn(&mut Side)) {
 
 #[test]
 fn locks_nobody_else_wants() {
-    same(async |side| {
+    same(&async |side| {
         side.grant(&[255, -7]).await;
         side.lock("lk", 255).await;
         side.lock("lk", 255).await;
@@ -235,7 +238,7 @@ fn locks_nobody_else_wants() {
 
 #[test]
 fn a_caller_without_lease_gets_one() {
-    same(async |side| {
+    same(&async |side| {
         let request = LockRequest {
             name: bytes("auto"),
             lease: 0,
@@ -283,7 +286,7 @@ fn a_caller_without_lease_gets_one() {
 
 #[test]
 fn locks_go_from_one_to_the_next() {
-    same(async |side| {
+    same(&async |side| {
         side.grant(&[1, 2, 3, 4]).await;
         side.lock("l", 1).await;
         let second = side.lock_later("l", 2).await;
@@ -307,7 +310,7 @@ fn locks_go_from_one_to_the_next() {
 
 #[test]
 fn a_waiter_whose_lease_ends_does_not_get_the_lock() {
-    same(async |side| {
+    same(&async |side| {
         side.grant(&[1, 2]).await;
         side.lock("l", 1).await;
         let second = side.lock_later("l", 2).await;
@@ -323,7 +326,7 @@ fn a_waiter_whose_lease_ends_does_not_get_the_lock() {
 
 #[test]
 fn a_waiter_out_of_time_leaves_the_line() {
-    same(async |side| {
+    same(&async |side| {
         side.grant(&[1, 2]).await;
         side.lock("l", 1).await;
         side.campaign("e", 1, "v").await;
@@ -349,7 +352,7 @@ fn a_waiter_out_of_time_leaves_the_line() {
 
 #[test]
 fn elections() {
-    same(async |side| {
+    same(&async |side| {
         side.grant(&[1, 2, 3]).await;
         side.leader("e").await;
         side.campaign("e", 1, "one").await;
@@ -389,14 +392,14 @@ fn elections() {
 
 #[test]
 fn proclaiming_and_resigning() {
-    same(async |side| {
+    same(&async |side| {
         side.grant(&[1, 2]).await;
         side.campaign("e", 1, "one").await;
         let key = |rev| leader_key("e", "e/1", rev, 1);
         side.proclaim(key(2), "two").await;
         side.proclaim(key(3), "three").await;
-        side.proclaim(None, "v").await;
-        side.proclaim(Some(LeaderKey::default()), "v").await;
+        side.proclaim(None::<LeaderKey>, "v").await;
+        side.proclaim(LeaderKey::default(), "v").await;
         side.proclaim(leader_key("e", "", 2, 1), "v").await;
         side.proclaim(leader_key("", "e/1", 2, 1), "no name").await;
         side.proclaim(leader_key("e", "e/1", 2, 99), "v").await;
@@ -406,7 +409,7 @@ fn proclaiming_and_resigning() {
         side.proclaim(leader_key("e", "e/new", 0, 1), "new").await;
         side.proclaim(leader_key("e", "e/1", -1, 1), "v").await;
         side.store().await;
-        side.resign(None).await;
+        side.resign(None::<LeaderKey>).await;
         side.resign(leader_key("e", "", 2, 1)).await;
         side.resign(leader_key("e", "e/1", 2, 99)).await;
         side.resign(key(2)).await;
@@ -416,39 +419,57 @@ fn proclaiming_and_resigning() {
     });
 }
 
+/// What an observer gets. Real etcd does not even accept the call before it has something to tell, so this is done in
+/// the background.
+fn observe(side: &Side, name: &str) -> mpsc::UnboundedReceiver<String> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let (mut elections, name) = (side.elections.clone(), bytes(name));
+    tokio::spawn(async move {
+        let mut stream = match elections.observe(LeaderRequest { name }).await {
+            Ok(response) => response.into_inner(),
+            Err(status) => return drop(sender.send(show::<()>(Err(status)))),
+        };
+        loop {
+            let message = stream.message().await;
+            let over = !matches!(message, Ok(Some(_)));
+            if sender.send(format!("{message:?}")).is_err() || over {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
 /// The next message of an observer.
-async fn seen(side: &mut Side, stream: &mut Streaming<LeaderResponse>) {
-    let next = tokio::time::timeout(wait::PATIENCE, stream.message()).await;
+async fn seen(side: &mut Side, observer: &mut mpsc::UnboundedReceiver<String>) {
+    let next = tokio::time::timeout(wait::PATIENCE, observer.recv()).await;
     let answer = format!("{:?}", next.expect("nothing to observe"));
     side.tell("observer", &answer);
 }
 
-async fn nothing(side: &mut Side, stream: &mut Streaming<LeaderResponse>) {
-    let next = tokio::time::timeout(WHILE, stream.message()).await;
+async fn nothing(side: &mut Side, observer: &mut mpsc::UnboundedReceiver<String>) {
+    let next = tokio::time::timeout(WHILE, observer.recv()).await;
     side.tell("observer", &format!("{:?}", next.ok()));
 }
 
 #[test]
 fn observing() {
-    same(async |side| {
+    same(&async |side| {
         side.grant(&[1, 2]).await;
-        let request = || LeaderRequest { name: bytes("e") };
-        let mut early = side.elections.observe(request()).await.unwrap();
-        let early = early.get_mut();
+        let early = &mut observe(side, "e");
         nothing(side, early).await;
         side.clients.put("e", "not in line").await.unwrap();
         side.clients.put("e0", "nor this").await.unwrap();
         side.campaign("e", 1, "one").await;
         seen(side, early).await;
         let second = side.campaign_later("e", 2, "two").await;
-        let mut late = side.elections.observe(request()).await.unwrap();
-        let late = late.get_mut();
+        let late = &mut observe(side, "e");
         seen(side, late).await;
         side.proclaim(leader_key("e", "e/1", 4, 1), "uno").await;
         seen(side, early).await;
         seen(side, late).await;
         // Not the leader's.
-        side.clients.put("e/2", "zwei").await.unwrap();
+        side.proclaim(leader_key("e", "e/2", 5, 2), "zwei").await;
         nothing(side, early).await;
         side.resign(leader_key("e", "e/1", 4, 1)).await;
         side.answer_of("second", second).await;
@@ -464,4 +485,31 @@ fn observing() {
         side.clients.put("e/x", "after compaction").await.unwrap();
         seen(side, early).await;
     });
+}
+
+/// Who waits is told to try elsewhere. Real etcd breaks the connections after a while instead.
+#[test]
+fn a_server_that_stops_lets_nobody_wait() {
+    if own::is_real() {
+        return;
+    }
+    let mut server = Server::fresh(own::etcd());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (waiter, mut observer) = runtime.block_on(async {
+        let mut side = Side::new(&server);
+        side.grant(&[1, 2]).await;
+        side.lock("l", 1).await;
+        side.campaign("e", 1, "one").await;
+        let mut observer = observe(&side, "e");
+        seen(&mut side, &mut observer).await;
+        (side.lock_later("l", 2).await, observer)
+    });
+    server.stop();
+    let (waiter, observer) =
+        runtime.block_on(async { (waiter.await.unwrap(), observer.recv().await.unwrap()) });
+    assert_eq!(waiter, "Unavailable: etcdserver: server stopped");
+    assert!(
+        observer.contains("etcdserver: server stopped"),
+        "{observer}"
+    );
 }

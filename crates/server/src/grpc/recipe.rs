@@ -266,7 +266,9 @@ impl<F: Frontend> Services<F> {
 /// Leaves the line for a caller that has gone away or was told an error while it waited.
 ///
 /// Its work runs as a task of its own when this is dropped, since by then there is nobody left who could wait.
-pub(super) struct Leave(Option<Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>>);
+pub(super) struct Leave(Option<Work>);
+
+type Work = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
 impl Leave {
     /// Does this work when dropped.

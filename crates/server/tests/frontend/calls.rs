@@ -8,6 +8,8 @@ use api::RawKv;
 use api::etcdserverpb as pb;
 use api::health::health_client::HealthClient;
 use api::health::{HealthCheckRequest, HealthListRequest};
+use api::v3lockpb::LockRequest;
+use api::v3lockpb::lock_client::LockClient;
 use pb::cluster_client::ClusterClient;
 use pb::kv_client::KvClient;
 use pb::lease_client::LeaseClient;
@@ -339,6 +341,45 @@ async fn broken_requests_get_a_status() {
     assert_eq!(answer.field("grpc-status"), "0");
     assert_eq!(answer.headers["content-type"], "application/grpc");
     assert!(answer.headers.get("date").is_none());
+}
+
+/// Refusals that concern any call have their codes; what the service itself meets has its text only.
+#[tokio::test]
+async fn errors_of_locks_have_no_code() {
+    let server = TestServer::start();
+    let mut locks = LockClient::new(server.channel().await);
+    let request = || LockRequest {
+        name: "n".into(),
+        lease: 1,
+    };
+    let answer = locks.lock(request()).await.unwrap().into_inner();
+    assert_eq!(answer.key, "n/1");
+    server.fake.full.store(true, Ordering::SeqCst);
+    assert_eq!(
+        told(locks.lock(request()).await),
+        (
+            Code::Unknown,
+            "etcdserver: mvcc: database space exceeded".into()
+        )
+    );
+    server.fake.learner.store(true, Ordering::SeqCst);
+    assert_eq!(
+        told(locks.lock(request()).await),
+        (
+            Code::FailedPrecondition,
+            "etcdserver: rpc not supported for learner".into()
+        )
+    );
+    server.fake.learner.store(false, Ordering::SeqCst);
+    server.fake.leader.store(false, Ordering::SeqCst);
+    assert_eq!(
+        told(
+            locks
+                .lock(with_header(request(), "hasleader", "true"))
+                .await
+        ),
+        (Code::Unavailable, "etcdserver: no leader".into())
+    );
 }
 
 #[tokio::test]
