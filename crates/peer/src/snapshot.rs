@@ -61,9 +61,11 @@ pub(crate) async fn send(link: Arc<Link>, snapshot: SnapshotToSend) {
         .snapshot
         .as_ref()
         .map_or(0, |snapshot| snapshot.metadata.index);
-    let (to, size) = (Hex(link.id), text::size(length));
+    // What is logged counts the message, too.
+    let bytes = length + prost::Message::encoded_len(&message) as u64;
+    let (to, size) = (Hex(link.id), text::size(bytes));
     let observer = &link.shared.observer;
-    tracing::info!("snapshot-index" = index, "remote-peer-id" = %to, bytes = length, size, "sending database snapshot");
+    tracing::info!("snapshot-index" = index, "remote-peer-id" = %to, bytes, size, "sending database snapshot");
     observer.snapshot_sending(link.id);
     let start = Instant::now();
     let sent = tokio::select! {
@@ -72,11 +74,11 @@ pub(crate) async fn send(link: Arc<Link>, snapshot: SnapshotToSend) {
     };
     observer.snapshot_sent(link.id, sent.is_ok(), start.elapsed());
     match sent {
-        Ok(bytes) => {
+        Ok(sent) => {
             link.activity.activate();
-            observer.sent(link.id, bytes);
+            observer.sent(link.id, sent);
             link.shared.report_snapshot(link.id, true);
-            tracing::info!("snapshot-index" = index, "remote-peer-id" = %to, bytes = length, size, "sent database snapshot");
+            tracing::info!("snapshot-index" = index, "remote-peer-id" = %to, bytes, size, "sent database snapshot");
             tokio::select! {
                 () = tokio::time::sleep(link.shared.config.snapshot_hold) => {}
                 () = link.stop.cancelled() => {}
@@ -84,7 +86,7 @@ pub(crate) async fn send(link: Arc<Link>, snapshot: SnapshotToSend) {
         }
         Err(error) => {
             tracing::warn!(
-                "snapshot-index" = index, "remote-peer-id" = %to, bytes = length, size, %error,
+                "snapshot-index" = index, "remote-peer-id" = %to, bytes, size, %error,
                 "failed to send database snapshot"
             );
             link.activity
