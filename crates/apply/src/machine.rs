@@ -1,4 +1,4 @@
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use api::etcdserverpb as pb;
@@ -89,6 +89,12 @@ pub enum Fatal {
     /// An entry that is no request.
     #[error(transparent)]
     Decode(#[from] crate::DecodeError),
+    /// A change of users, roles or permissions.
+    #[error(
+        "the log holds an auth request ({0}), and this release has no authentication yet: go on with the release \
+         that wrote it"
+    )]
+    Auth(&'static str),
     /// Reading what a transaction needs failed in its middle.
     #[error("unexpected error during txn with writes: {0}")]
     Store(api::Error),
@@ -157,6 +163,7 @@ impl StateMachine {
                 result: None,
                 effect: None,
             },
+            Op::Auth(name) => return Err(Fatal::Auth(name)),
             op => self.apply_checked(op, waited, now)?,
         };
         if fresh {
@@ -168,10 +175,6 @@ impl StateMachine {
     fn end_entry(&mut self, at: Position) {
         self.consistent = at;
         self.db.end_entry(at);
-    }
-
-    fn lessor(&self) -> MutexGuard<'_, Lessor> {
-        self.lessor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The checks that any request passes, outermost first: alarms, then quota around the request itself.
@@ -262,6 +265,7 @@ impl StateMachine {
             | Op::ClusterMemberAttrSet(_)
             | Op::DowngradeInfoSet(_)
             | Op::DowngradeVersionTest
+            | Op::Auth(_)
             | Op::Skipped => Ok(Response::Done),
         }
     }
@@ -494,11 +498,6 @@ impl StateMachine {
     /// This member's id.
     pub fn member_id(&self) -> u64 {
         self.member_id
-    }
-
-    /// Makes this member the one that times leases.
-    pub fn promote_lessor(&self, now: Duration, extend: Duration) {
-        self.lessor().promote(now, extend);
     }
 }
 

@@ -37,7 +37,10 @@ pub enum Op {
     DowngradeInfoSet(api::membershippb::DowngradeInfoSetRequest),
     /// Only upstream's tests propose it; it changes nothing.
     DowngradeVersionTest,
-    /// A request that no supported release acts on.
+    /// A change of users, roles or permissions, or turning auth on: the field's name in the log. This release has
+    /// no auth, so a member that finds one above its consistent index has to stop.
+    Auth(&'static str),
+    /// A request that changes nothing: no supported release acts on it, or it only reads.
     Skipped,
 }
 
@@ -66,8 +69,8 @@ impl Request {
     }
 
     /// The order of the arms is etcd's order of dispatch: the first set member counts.
-    fn from_internal(raw: pb::InternalRaftRequest) -> Result<Self, DecodeError> {
-        let header = raw.header.unwrap_or_default();
+    fn from_internal(mut raw: pb::InternalRaftRequest) -> Result<Self, DecodeError> {
+        let header = raw.header.take().unwrap_or_default();
         let id = if raw.id == 0 { header.id } else { raw.id };
         let op = if let Some(r) = raw.cluster_version_set {
             Op::ClusterVersionSet(r)
@@ -95,6 +98,8 @@ impl Request {
             Op::LeaseCheckpoint(r)
         } else if let Some(r) = raw.alarm {
             Op::Alarm(r)
+        } else if let Some(op) = auth_op(&raw) {
+            op
         } else if let Some(v2) = raw.v2 {
             return Ok(Self::from_legacy(id, LegacyRequest::from_request(&v2)?));
         } else {
@@ -139,6 +144,42 @@ impl Request {
     }
 }
 
+/// The auth requests of other releases. Some change nothing as long as auth is off.
+fn auth_op(raw: &pb::InternalRaftRequest) -> Option<Op> {
+    let without_effect = raw.authenticate.is_some()
+        || raw.auth_disable.is_some()
+        || raw.auth_status.is_some()
+        || raw.auth_user_get.is_some()
+        || raw.auth_user_list.is_some()
+        || raw.auth_role_get.is_some()
+        || raw.auth_role_list.is_some();
+    let changes = [
+        (raw.auth_enable.is_some(), "auth_enable"),
+        (raw.auth_user_add.is_some(), "auth_user_add"),
+        (raw.auth_user_delete.is_some(), "auth_user_delete"),
+        (
+            raw.auth_user_change_password.is_some(),
+            "auth_user_change_password",
+        ),
+        (raw.auth_user_grant_role.is_some(), "auth_user_grant_role"),
+        (raw.auth_user_revoke_role.is_some(), "auth_user_revoke_role"),
+        (raw.auth_role_add.is_some(), "auth_role_add"),
+        (raw.auth_role_delete.is_some(), "auth_role_delete"),
+        (
+            raw.auth_role_grant_permission.is_some(),
+            "auth_role_grant_permission",
+        ),
+        (
+            raw.auth_role_revoke_permission.is_some(),
+            "auth_role_revoke_permission",
+        ),
+    ];
+    match changes.into_iter().find(|(set, _)| *set) {
+        Some((_, name)) => Some(Op::Auth(name)),
+        None => without_effect.then_some(Op::Skipped),
+    }
+}
+
 /// Encodes a request for the log under `id`, as an `InternalRaftRequest` in field order.
 pub fn encode(id: u64, op: &Op) -> Bytes {
     match op {
@@ -157,7 +198,8 @@ pub fn encode(id: u64, op: &Op) -> Bytes {
         Op::DowngradeVersionTest => {
             encode_field(id, 9900, &pb::DowngradeVersionTestRequest::default())
         }
-        Op::Skipped => encode_field(id, 2, &pb::Request::default()),
+        // Never proposed; what only exists in logs of others is not written again.
+        Op::Auth(_) | Op::Skipped => encode_field(id, 2, &pb::Request::default()),
     }
 }
 

@@ -375,6 +375,11 @@ impl Core {
         self.leadership
     }
 
+    /// Who has this member's vote in the current term; 0 if nobody.
+    pub fn vote(&self) -> u64 {
+        self.node.raft.vote
+    }
+
     /// Commit index.
     pub fn committed(&self) -> u64 {
         self.node.raft.raft_log.committed

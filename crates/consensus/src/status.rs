@@ -15,6 +15,8 @@ pub struct Status {
     pub leader: u64,
     /// The current term.
     pub term: u64,
+    /// Who has this member's vote in this term; 0 if nobody.
+    pub vote: u64,
     /// Highest entry known to be committed.
     pub committed: u64,
     /// Highest entry reported as applied.
@@ -35,6 +37,7 @@ pub(crate) struct Shared {
     role: AtomicU8,
     leader: AtomicU64,
     term: AtomicU64,
+    vote: AtomicU64,
     committed: AtomicU64,
     transferee: AtomicU64,
     first_index: AtomicU64,
@@ -63,6 +66,7 @@ impl Shared {
         self.read_alone
             .store(core.read_index_alone().unwrap_or(0), Ordering::SeqCst);
         self.term.store(term, Ordering::Release);
+        self.vote.store(core.vote(), Ordering::Relaxed);
         self.leader.store(leader, Ordering::Release);
         self.role.store(role as u8, Ordering::Release);
         self.committed.store(core.committed(), Ordering::Release);
@@ -110,6 +114,7 @@ impl Shared {
             role,
             leader: self.leader.load(Ordering::Acquire),
             term: self.term.load(Ordering::Acquire),
+            vote: self.vote.load(Ordering::Relaxed),
             committed: self.committed.load(Ordering::Acquire),
             applied: self.applied(),
             transferee: self.transferee.load(Ordering::Acquire),

@@ -1,5 +1,6 @@
 //! The apply thread: committed entries in log order into the state machine, results to those who wait.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
@@ -17,6 +18,9 @@ use crate::metrics::op_name;
 /// Entries after which waiters are woken even in the middle of a batch, so that a long one does not hold
 /// back its first answers.
 const FLUSH_EVERY: usize = 64;
+
+/// Whether the entries that follow may be applied; if not, the member is stopping.
+type Next = ControlFlow<()>;
 
 /// Something the main thread acts on; see [`crate::start`].
 #[derive(Debug)]
@@ -51,58 +55,69 @@ impl Applier {
     /// Applies batches until the channel closes.
     pub fn run(mut self, batches: &Receiver<ApplyBatch>) {
         while let Ok(batch) = batches.recv() {
-            if let Err(fatal) = self.apply_batch(batch) {
-                tracing::error!(error = %fatal, "failed to apply an entry");
-                // If nobody listens, the process is ending already.
-                let _ = self.events.send(Event::Fatal(fatal.to_string()));
-                return;
+            match self.apply_batch(batch) {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(())) => return,
+                Err(fatal) => {
+                    tracing::error!(error = %fatal, "failed to apply an entry");
+                    // If nobody listens, the process is ending already.
+                    let _ = self.events.send(Event::Fatal(fatal.to_string()));
+                    return;
+                }
             }
         }
     }
 
-    fn apply_batch(&mut self, batch: ApplyBatch) -> Result<(), Fatal> {
+    fn apply_batch(&mut self, batch: ApplyBatch) -> Result<Next, Fatal> {
         let mut wakes = Wakes::default();
         let Some(last) = batch.entries.last().map(|entry| entry.index) else {
-            return Ok(());
+            return Ok(ControlFlow::Continue(()));
         };
         for (count, entry) in batch.entries.into_iter().enumerate() {
-            self.apply_entry(&entry, &mut wakes)?;
+            if self.apply_entry(&entry, &mut wakes)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
             if count % FLUSH_EVERY == FLUSH_EVERY - 1 {
-                wakes.flush();
+                self.publish(entry.index, &mut wakes);
             }
         }
-        self.member.set_applied(last);
-        self.member.reads.applied(last, &mut wakes);
-        wakes.flush();
+        self.publish(last, &mut wakes);
         self.member.node.applied(last);
         self.snapshots
             .after_batch(&mut self.machine, &self.member, &self.conf_state, last);
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 
-    fn apply_entry(&mut self, entry: &Entry, wakes: &mut Wakes) -> Result<(), Fatal> {
+    /// Entries up to `index` are applied: those who waited for them go on.
+    fn publish(&self, index: u64, wakes: &mut Wakes) {
+        self.member.set_applied(index);
+        self.member.reads.applied(index, wakes);
+        wakes.flush();
+    }
+
+    fn apply_entry(&mut self, entry: &Entry, wakes: &mut Wakes) -> Result<Next, Fatal> {
         let at = Position {
             index: entry.index,
             term: entry.term,
         };
         match EntryType::try_from(entry.r#type) {
-            Ok(EntryType::Normal) if entry.data.is_empty() => {
-                self.apply_first_of_term(at);
-                Ok(())
-            }
-            Ok(EntryType::Normal) => self.apply_request(at, entry, wakes),
-            Ok(EntryType::ConfChange) => self.apply_conf_change(at, entry, wakes),
-            _ => Err(Fatal::UnknownEntryType(entry.r#type)),
+            Ok(EntryType::Normal) if entry.data.is_empty() => self.apply_first_of_term(at),
+            Ok(EntryType::Normal) => self.apply_request(at, entry, wakes)?,
+            Ok(EntryType::ConfChange) => return self.apply_conf_change(at, entry, wakes),
+            _ => return Err(Fatal::UnknownEntryType(entry.r#type)),
         }
+        Ok(ControlFlow::Continue(()))
     }
 
     /// A new leader's first entry: if that is this member, it times the leases from now on.
     fn apply_first_of_term(&mut self, at: Position) {
         self.machine.apply_empty(at);
+        // Looked at under the lock: whoever loses leadership publishes that first and demotes then, so a
+        // demotion cannot come in between and be undone.
+        let mut lessor = self.member.lessor();
         let status = self.member.node.status();
         if status.role == consensus::Role::Leader && status.term == at.term {
-            self.machine
-                .promote_lessor(self.member.now(), self.member.limits.election_timeout);
+            lessor.promote(self.member.now(), self.member.limits.election_timeout);
         }
     }
 
@@ -162,15 +177,18 @@ impl Applier {
         at: Position,
         entry: &Entry,
         wakes: &mut Wakes,
-    ) -> Result<(), Fatal> {
+    ) -> Result<Next, Fatal> {
         let change = ConfChange::decode(entry.data.clone()).map_err(apply::DecodeError::from)?;
         let verdict = self.machine.apply_conf_change(at, &change)?;
         if let Some(for_raft) = verdict.for_raft {
             let for_raft = Some(for_raft).filter(|change| change.node_id != 0);
             match self.member.node.apply_conf_change(at.index, for_raft) {
                 Ok(state) => self.conf_state = state,
-                // The member is on its way out; nothing after this entry will be applied.
-                Err(consensus::ConfChangeError::Stopped(_)) => return Ok(()),
+                // The member is on its way out. The database must not get beyond this entry without what raft
+                // made of it, so the entry stays unfinished and comes again after the restart.
+                Err(consensus::ConfChangeError::Stopped(_)) => {
+                    return Ok(ControlFlow::Break(()));
+                }
                 Err(error) => return Err(Fatal::ConfChange(error.to_string())),
             }
             let json = cluster::conf_state_json(&self.conf_state);
@@ -182,6 +200,6 @@ impl Applier {
         self.member
             .pending
             .complete(change.id, verdict.result.map(|_| Response::Done), wakes);
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 }

@@ -310,7 +310,15 @@ async fn follow_storage_version(member: Arc<Member>, signals: Arc<Signals>) {
         if member.is_stopping() {
             return;
         }
-        member.update_storage_version();
+        // It waits for commits, and neither leases nor time-outs must wait with it.
+        let for_thread = Arc::clone(&member);
+        let update = move || for_thread.update_storage_version();
+        if super::maintenance::blocking("storage-version", update)
+            .await
+            .is_err()
+        {
+            tracing::warn!("failed to look at the storage version");
+        }
     }
 }
 

@@ -155,7 +155,7 @@ impl Frontend for Member {
         RaftStatus {
             id: self.id,
             term: status.term,
-            vote: status.leader,
+            vote: status.vote,
             commit: status.committed,
             applied: self.applied(),
             leader: status.leader,

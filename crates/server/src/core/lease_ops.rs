@@ -63,8 +63,7 @@ impl Member {
                 }
                 Err(lease::Error::NotFound) => return Ok(0),
                 // Its revocation is on the way, or leadership is moving: look again until it is settled.
-                Ok(Renewal::Expired) => tokio::time::sleep(EXPIRED_POLL).await,
-                Err(lease::Error::NotPrimary) => {
+                Ok(Renewal::Expired) | Err(lease::Error::NotPrimary) => {
                     if self.is_stopping() {
                         return Err(api::Error::Stopped);
                     }

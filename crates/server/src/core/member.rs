@@ -295,6 +295,13 @@ impl Member {
 
     pub(crate) fn wish_no_space_alarm(&self) {
         use api::etcdserverpb::{AlarmRequest, AlarmType, alarm_request::AlarmAction};
+        let mine = |alarm: &api::etcdserverpb::AlarmMember| {
+            alarm.member_id == self.id && alarm.alarm == AlarmType::Nospace as i32
+        };
+        // Every refused request would write another entry into a disk that is full.
+        if self.alarms.no_space() && self.alarms.list().iter().any(mine) {
+            return;
+        }
         self.wish(Op::Alarm(AlarmRequest {
             action: AlarmAction::Activate as i32,
             member_id: self.id,

@@ -27,6 +27,8 @@ struct Shard {
     requests: HashMap<u64, Entry>,
     /// Ids in the order of their start, for the time-outs; done ones are dropped when they get to the front.
     started: VecDeque<(Instant, u64)>,
+    /// Why nobody can wait any more.
+    closed: Option<api::Error>,
 }
 
 #[derive(Debug)]
@@ -55,6 +57,10 @@ impl Pending {
     pub fn register(&self, id: u64, request: Option<Request>, now: Instant) -> Wait<Outcome> {
         let (slot, wait) = Slot::new();
         let mut shard = self.shard(id);
+        if let Some(error) = &shard.closed {
+            slot.complete(Err(error.clone()), &mut Wakes::default());
+            return wait;
+        }
         while let Some(&(_, oldest)) = shard.started.front() {
             if shard.requests.contains_key(&oldest) {
                 break;
@@ -114,6 +120,7 @@ impl Pending {
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             shard.started.clear();
+            shard.closed = Some(error.clone());
             for (_, entry) in shard.requests.drain() {
                 entry.slot.complete(Err(error.clone()), &mut wakes);
             }
@@ -136,5 +143,67 @@ impl Pending {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use apply::Op;
+
+    use super::*;
+
+    fn on_a_runtime<T>(work: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap()
+            .block_on(work)
+    }
+
+    fn request(id: u64) -> Option<Request> {
+        Some(Request {
+            id,
+            username: String::new(),
+            auth_revision: 0,
+            op: Op::Skipped,
+        })
+    }
+
+    #[test]
+    fn a_request_that_took_too_long_is_answered_once_and_decoded_again_when_it_comes() {
+        on_a_runtime(async {
+            let (pending, begin) = (Pending::default(), Instant::now());
+            let (old, young) = (begin, begin + Duration::from_secs(6));
+            let slow = pending.register(1, request(1), old);
+            let _fast = pending.register(17, request(17), young);
+            let limit = Duration::from_secs(7);
+            pending.expire(begin + limit, limit, |started| {
+                assert_eq!(started, old);
+                api::Error::Timeout
+            });
+            assert!(matches!(slow.await, Err(api::Error::Timeout)));
+            assert!(pending.take_request(1).is_none() && !pending.is_waited_for(1));
+            assert!(pending.take_request(17).is_some() && pending.is_waited_for(17));
+            let mut wakes = Wakes::default();
+            assert!(
+                pending
+                    .complete(1, Ok(Response::Done), &mut wakes)
+                    .is_none()
+            );
+        });
+    }
+
+    #[test]
+    fn nobody_starts_to_wait_at_a_member_that_stops() {
+        on_a_runtime(async {
+            let pending = Pending::default();
+            let before = pending.register(1, request(1), Instant::now());
+            pending.fail_all(&api::Error::Stopped);
+            let after = pending.register(2, request(2), Instant::now());
+            for wait in [before, after] {
+                assert!(matches!(wait.await, Err(api::Error::Stopped)));
+            }
+            assert!(pending.is_empty());
+        });
     }
 }

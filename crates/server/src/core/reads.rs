@@ -27,6 +27,8 @@ struct State {
     /// Readers whose index is known but not applied yet.
     confirmed: BTreeMap<u64, Waiters>,
     rounds: u64,
+    /// Why nobody can wait any more.
+    closed: Option<api::Error>,
 }
 
 /// Whether the caller has to start a round, and under which number.
@@ -41,6 +43,10 @@ impl Reads {
     pub fn join(&self, now: Instant) -> (Wait<ReadOutcome>, StartRound) {
         let (slot, wait) = Slot::new();
         let mut state = self.lock();
+        if let Some(error) = &state.closed {
+            slot.complete(Err(error.clone()), &mut Wakes::default());
+            return (wait, None);
+        }
         state.next.push(slot);
         let start = state.begin_round(now);
         (wait, start)
@@ -57,16 +63,23 @@ impl Reads {
         if applied() >= index {
             return None;
         }
+        if let Some(error) = &state.closed {
+            slot.complete(Err(error.clone()), &mut Wakes::default());
+            return Some(wait);
+        }
         state.confirmed.entry(index).or_default().push(slot);
         Some(wait)
     }
 
     /// A round got its index. Returns the number of the next round if one must start.
+    ///
+    /// `applied` is asked while the lock is held: the apply thread publishes its index before it takes the lock, so
+    /// either this sees the index, or the apply thread sees the readers.
     pub fn round_confirmed(
         &self,
         number: u64,
         index: u64,
-        applied: u64,
+        applied: impl Fn() -> u64,
         now: Instant,
     ) -> StartRound {
         let mut wakes = Wakes::default();
@@ -78,7 +91,7 @@ impl Reads {
                 return None;
             }
         };
-        if applied >= index {
+        if applied() >= index {
             for slot in waiters {
                 slot.complete(Ok(()), &mut wakes);
             }
@@ -139,6 +152,7 @@ impl Reads {
     pub fn fail_all(&self, error: &api::Error) {
         let mut wakes = Wakes::default();
         let mut state = self.lock();
+        state.closed = Some(error.clone());
         let round = state
             .round
             .take()
@@ -164,5 +178,108 @@ impl State {
         self.rounds += 1;
         self.round = Some((self.rounds, now, std::mem::take(&mut self.next)));
         Some(self.rounds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::Future;
+
+    use super::*;
+
+    fn on_a_runtime<T>(work: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap()
+            .block_on(work)
+    }
+
+    async fn soon(wait: Wait<ReadOutcome>) -> ReadOutcome {
+        tokio::time::timeout(Duration::from_secs(5), wait)
+            .await
+            .expect("a lost wake-up")
+    }
+
+    #[test]
+    fn an_index_applied_while_its_round_is_confirmed_wakes_the_readers() {
+        on_a_runtime(async {
+            let reads = Reads::default();
+            let (wait, round) = reads.join(Instant::now());
+            // The apply thread gets there just before the confirmation takes the lock, and finds nobody.
+            let applied = Cell::new(9);
+            reads.applied(10, &mut Wakes::default());
+            applied.set(10);
+            let next = reads.round_confirmed(round.unwrap(), 10, || applied.get(), Instant::now());
+            assert_eq!(next, None);
+            assert!(soon(wait).await.is_ok());
+        });
+    }
+
+    #[test]
+    fn readers_wait_until_their_index_is_applied_and_not_for_more() {
+        on_a_runtime(async {
+            let reads = Reads::default();
+            let (wait, round) = reads.join(Instant::now());
+            let later = reads.wait_applied(11, || 9).unwrap();
+            reads.round_confirmed(round.unwrap(), 10, || 9, Instant::now());
+            let mut wakes = Wakes::default();
+            reads.applied(9, &mut wakes);
+            reads.applied(10, &mut wakes);
+            drop(wakes);
+            assert!(soon(wait).await.is_ok());
+            assert!(
+                tokio::time::timeout(Duration::from_millis(20), later)
+                    .await
+                    .is_err()
+            );
+        });
+    }
+
+    #[test]
+    fn readers_that_come_during_a_round_share_the_next_one() {
+        on_a_runtime(async {
+            let reads = Reads::default();
+            let (first, one) = reads.join(Instant::now());
+            let (second, none) = reads.join(Instant::now());
+            let (third, none_either) = reads.join(Instant::now());
+            assert_eq!((one, none, none_either), (Some(1), None, None));
+            let next = reads.round_confirmed(1, 5, || 5, Instant::now());
+            assert_eq!(next, Some(2));
+            assert!(soon(first).await.is_ok());
+            // An answer to the old round is not one to the new: the index could be too low.
+            assert_eq!(reads.round_confirmed(1, 5, || 5, Instant::now()), None);
+            assert_eq!(reads.round_confirmed(2, 6, || 6, Instant::now()), None);
+            assert!(soon(second).await.is_ok() && soon(third).await.is_ok());
+        });
+    }
+
+    #[test]
+    fn a_round_that_takes_too_long_fails_its_readers_and_the_next_begins() {
+        on_a_runtime(async {
+            let (reads, begin) = (Reads::default(), Instant::now());
+            let (wait, _) = reads.join(begin);
+            let (_next, _) = reads.join(begin);
+            let limit = Duration::from_secs(7);
+            assert_eq!(reads.expire(begin + limit / 2, limit), None);
+            assert_eq!(reads.expire(begin + limit, limit), Some(2));
+            assert!(matches!(soon(wait).await, Err(api::Error::Timeout)));
+        });
+    }
+
+    #[test]
+    fn nobody_starts_to_wait_at_a_member_that_stops() {
+        on_a_runtime(async {
+            let reads = Reads::default();
+            let (before, _) = reads.join(Instant::now());
+            reads.fail_all(&api::Error::Stopped);
+            let (after, round) = reads.join(Instant::now());
+            assert_eq!(round, None);
+            let applied = reads.wait_applied(5, || 4).unwrap();
+            for wait in [before, after, applied] {
+                assert!(matches!(soon(wait).await, Err(api::Error::Stopped)));
+            }
+        });
     }
 }

@@ -46,7 +46,7 @@ impl Snapshots {
         conf_state: &ConfState,
         applied: u64,
     ) {
-        let due = applied - self.last > self.every || self.forced;
+        let due = applied.saturating_sub(self.last) > self.every || self.forced;
         let position = machine.position();
         // While old entries are replayed the membership in memory is ahead of them.
         if !due || position.index != applied || self.running.swap(true, Ordering::AcqRel) {

@@ -4,9 +4,10 @@
 //! in batches, so it only notes the tasks to wake in the [`Port`] of their runtime and wakes one task
 //! there when the batch is done; that one wakes the others from inside.
 
-use std::cell::OnceCell;
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -17,23 +18,29 @@ use futures_util::task::AtomicWaker;
 pub struct Port {
     ready: Mutex<Vec<Waker>>,
     drain: AtomicWaker,
+    /// The runtime is gone, and with it the task that drained the port.
+    closed: AtomicBool,
 }
 
 thread_local! {
-    static PORT: OnceCell<Arc<Port>> = const { OnceCell::new() };
+    static PORT: RefCell<Option<Arc<Port>>> = const { RefCell::new(None) };
 }
 
 impl Port {
     /// The port of the runtime that drives the calling thread.
     fn current() -> Arc<Self> {
-        PORT.with(|cell| {
-            Arc::clone(cell.get_or_init(|| {
-                let port = Arc::new(Self::default());
-                tokio::spawn(Drain {
-                    port: Arc::clone(&port),
-                });
-                port
-            }))
+        PORT.with_borrow_mut(|known| {
+            if let Some(port) = known
+                && !port.closed.load(Ordering::Relaxed)
+            {
+                return Arc::clone(port);
+            }
+            let port = Arc::new(Self::default());
+            tokio::spawn(Drain {
+                port: Arc::clone(&port),
+            });
+            *known = Some(Arc::clone(&port));
+            port
         })
     }
 }
@@ -41,6 +48,13 @@ impl Port {
 /// The task that wakes the others of its runtime.
 struct Drain {
     port: Arc<Port>,
+}
+
+impl Drop for Drain {
+    fn drop(&mut self) {
+        // The thread may get another runtime, whose tasks this port would never wake.
+        self.port.closed.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Future for Drain {
@@ -186,6 +200,26 @@ mod tests {
                 assert_eq!(task.await.unwrap(), i);
             }
         });
+    }
+
+    #[test]
+    fn a_thread_that_gets_a_second_runtime_is_still_woken() {
+        for _ in 0..2 {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let (slot, wait) = Slot::new();
+                let thread = std::thread::spawn(move || {
+                    std::thread::sleep(std::time::Duration::from_millis(10));
+                    slot.complete(1, &mut Wakes::default());
+                });
+                let limit = std::time::Duration::from_secs(5);
+                assert_eq!(tokio::time::timeout(limit, wait).await, Ok(1));
+                thread.join().unwrap();
+            });
+        }
     }
 
     #[test]

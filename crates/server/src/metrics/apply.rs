@@ -67,6 +67,7 @@ pub fn op_name(op: &Op) -> &'static str {
         Op::ClusterMemberAttrSet(_) => "ClusterMemberAttrSet",
         Op::DowngradeInfoSet(_) => "DowngradeInfoSet",
         Op::DowngradeVersionTest => "DowngradeVersionTest",
+        Op::Auth(_) => "Auth",
         Op::Skipped => "Skipped",
     }
 }

@@ -14,7 +14,7 @@ use prost::Message;
 use wal::WalSnapshot;
 use wal::snap::Snapshotter;
 
-use super::{DataDir, StartError};
+use super::{DataDir, StartError, checks};
 
 /// What of the configuration decides about the files.
 #[derive(Clone, Debug)]
@@ -94,7 +94,11 @@ pub fn boot(
     } else {
         WalSnapshot::default()
     };
+    checks::database_is_there(fs.as_ref(), &dirs, &snapshot)?;
     let (mut backend, mut db) = open_backend(fs, &dirs, options, observers)?;
+    if !initialized {
+        checks::no_foreign_database(&dirs, &backend)?;
+    }
     let index = backend.position().map_or(0, |p| p.index);
     tracing::info!(index, "restore consistentIndex");
     if had_database && snapshot.index > index {
@@ -118,6 +122,7 @@ pub fn boot(
         "recovered v3 backend"
     );
     check_storage_version(&backend, had_database)?;
+    checks::auth_is_off(&backend)?;
     let opened = Opened {
         fs,
         dirs: &dirs,
@@ -126,7 +131,7 @@ pub fn boot(
         backend: &backend,
     };
     let (wal, member_id, cluster_id, membership, start) = if initialized {
-        opened.restart(&snapshot, had_database)?
+        opened.restart(&snapshot)?
     } else {
         opened.found(&founders)?
     };
@@ -337,25 +342,14 @@ impl Opened<'_> {
             cluster_id,
         }
         .encode_to_vec();
-        let fatal = |error: wal::Error| StartError::Fatal {
-            message: "failed to create WAL",
-            error: error.to_string(),
-        };
         let mut wal = wal::Wal::create(
             Arc::clone(self.fs),
             &self.dirs.wal,
             &metadata,
             self.wal_options(),
         )
-        .map_err(fatal)?;
-        let mut contexts: Vec<_> = founders
-            .iter()
-            .map(|m| (m.id, bytes::Bytes::from(m.to_json())))
-            .collect();
-        contexts.sort_unstable_by_key(|(id, _)| *id);
-        let start = Start::bootstrap(&contexts);
-        wal.save(Some(&start.hard_state), &start.entries)
-            .map_err(fatal)?;
+        .map_err(|e| cannot_create_wal(&e))?;
+        let start = write_founders(&mut wal, founders)?;
         tracing::info!(
             "local-member-id" = %Hex(member_id),
             "cluster-id" = %Hex(cluster_id),
@@ -365,10 +359,32 @@ impl Opened<'_> {
         Ok((wal, member_id, cluster_id, membership, start))
     }
 
+    /// The founders to write again, if the process that founded this cluster ended after the log was created and
+    /// before its first entries were durable. Such a log has no members and could never elect a leader.
+    ///
+    /// A member that was to join a cluster and has heard of nobody yet has such a log too, but other ids in it.
+    fn interrupted_founding(
+        &self,
+        metadata: &Metadata,
+        recovered: &wal::Recovered,
+    ) -> Result<Option<Vec<cluster::Member>>, StartError> {
+        let untouched = recovered.snapshot.index == 0
+            && recovered.hard_state.commit == 0
+            && self.backend.position().is_none();
+        if !untouched {
+            return Ok(None);
+        }
+        let founders = founding_members(self.options)?;
+        let ids: Vec<u64> = founders.iter().map(|m| m.id).collect();
+        let ours =
+            ids.contains(&metadata.node_id) && cluster::cluster_id(&ids) == metadata.cluster_id;
+        Ok(ours.then_some(founders))
+    }
+
     /// Goes on where the files end: identity from the log, members from the database.
-    fn restart(&self, snapshot: &WalSnapshot, had_database: bool) -> Result<Identity, StartError> {
+    fn restart(&self, snapshot: &WalSnapshot) -> Result<Identity, StartError> {
         let began = Instant::now();
-        let (wal, recovered) = wal::Wal::open(
+        let (mut wal, recovered) = wal::Wal::open(
             Arc::clone(self.fs),
             &self.dirs.wal,
             snapshot,
@@ -381,14 +397,13 @@ impl Opened<'_> {
                 error: error.to_string(),
             })?;
         let (member_id, cluster_id) = (metadata.node_id, metadata.cluster_id);
+        if let Some(founders) = self.interrupted_founding(&metadata, &recovered)? {
+            let start = write_founders(&mut wal, &founders)?;
+            let membership = Membership::new(self.settings(member_id, cluster_id));
+            return Ok((wal, member_id, cluster_id, membership, start));
+        }
         let membership = Membership::load(self.settings(member_id, cluster_id), self.backend)
             .map_err(|e| fatal(&e))?;
-        if membership.version().is_some() && !had_database {
-            let path = self.dirs.db().display().to_string();
-            return Err(StartError::Failed(format!(
-                "database file ({path}) of the backend is missing"
-            )));
-        }
         tracing::info!(
             "cluster-id" = %Hex(cluster_id),
             "local-member-id" = %Hex(member_id),
@@ -401,6 +416,26 @@ impl Opened<'_> {
         let start = Start::recovered(recovered, membership.conf_state(), index);
         Ok((wal, member_id, cluster_id, membership, start))
     }
+}
+
+fn cannot_create_wal(error: &wal::Error) -> StartError {
+    StartError::Fatal {
+        message: "failed to create WAL",
+        error: error.to_string(),
+    }
+}
+
+/// Makes the first entries of a new cluster durable: its founding members.
+fn write_founders(wal: &mut wal::Wal, founders: &[cluster::Member]) -> Result<Start, StartError> {
+    let mut contexts: Vec<_> = founders
+        .iter()
+        .map(|m| (m.id, bytes::Bytes::from(m.to_json())))
+        .collect();
+    contexts.sort_unstable_by_key(|(id, _)| *id);
+    let start = Start::bootstrap(&contexts);
+    wal.save(Some(&start.hard_state), &start.entries)
+        .map_err(|e| cannot_create_wal(&e))?;
+    Ok(start)
 }
 
 /// What etcd ends with when the membership in the database is beyond it.

@@ -93,7 +93,7 @@ impl consensus::ReadSink for BridgeReads {
             let next = match outcome.result {
                 Ok(index) => member
                     .reads
-                    .round_confirmed(number, index, member.applied(), now),
+                    .round_confirmed(number, index, || member.applied(), now),
                 Err(error) => {
                     let error = match error {
                         ReadError::LeaderChanged => api::Error::LeaderChanged,

@@ -1,6 +1,9 @@
 //! Starting a member: its files, its state, its threads.
 
 mod boot;
+#[cfg(test)]
+mod boot_tests;
+mod checks;
 mod datadir;
 mod error;
 mod launch;

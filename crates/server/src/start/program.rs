@@ -50,7 +50,7 @@ pub fn run(config: &Config, record: impl FnOnce(bool) -> logging::Record) -> i32
         Err(error) => return fail(&StartError::Failed(error)),
     };
     let (sender, events) = channel();
-    let mut server = match Server::start(options, record, sender.clone()) {
+    let mut server = match Server::start(options, record, &sender) {
         Ok(server) => server,
         Err(error) => return fail(&error),
     };
