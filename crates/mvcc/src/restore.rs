@@ -33,14 +33,14 @@ const MAX_THREADS: usize = 8;
 pub(crate) struct Marks {
     /// −1 if there was none.
     pub finished: i64,
-    /// 0 if there was none.
+    /// −1 if there was none; a new store can be compacted at 0.
     pub scheduled: i64,
 }
 
 impl Marks {
     /// The compaction that was cut short.
     pub fn unfinished(self) -> Option<i64> {
-        (self.scheduled > self.finished.max(0)).then_some(self.scheduled)
+        (self.scheduled > self.finished).then_some(self.scheduled)
     }
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn run(backend: Arc<Backend>, cache: usize) -> Result<Content, Error>
     let view = backend.view();
     let marks = Marks {
         finished: mark(&view, FINISHED)?.unwrap_or(-1),
-        scheduled: mark(&view, SCHEDULED)?.unwrap_or(0),
+        scheduled: mark(&view, SCHEDULED)?.unwrap_or(-1),
     };
     let threads = thread::available_parallelism()
         .map_or(2, usize::from)

@@ -173,8 +173,21 @@ impl Host {
         self.store.current_revision()
     }
 
+    /// The database as it is at this moment, under another directory.
+    pub fn copy_to(&self, dir: &Path) {
+        std::fs::create_dir_all(dir).unwrap();
+        let image = self.backend.snapshot().unwrap();
+        let mut file = std::fs::File::create(dir.join("db")).unwrap();
+        image.write_to(&mut file).unwrap();
+    }
+
     /// Everything that members given the same log must agree on.
     pub fn state(&self) -> State {
+        // As long as no key is left, the hash counts what a compaction has not deleted yet, as in etcd.
+        let compacted = self.store.compact_revision();
+        if compacted >= 0 {
+            self.store.wait_compaction(compacted).unwrap();
+        }
         let mut buckets = BTreeMap::new();
         for bucket in [
             Bucket::Alarm,
@@ -198,14 +211,14 @@ impl Host {
         attached.sort();
         State {
             revision: self.revision(),
-            compacted: self.store.compact_revision(),
+            compacted,
             hash: self.store.hash_kv(0).unwrap().hash,
             attached,
             alarms: self.alarms.list(),
             membership: self.membership.read().unwrap().clone(),
             buckets: format!("{buckets:?}"),
             position: self.machine.position(),
-            conf_state: self.backend.get(Bucket::Meta, b"confState").unwrap(),
+            voters: self.backend.get(Bucket::Meta, b"confState").unwrap(),
         }
     }
 }
@@ -220,7 +233,7 @@ pub struct State {
     pub membership: Membership,
     pub buckets: String,
     pub position: Position,
-    pub conf_state: Option<Bytes>,
+    pub voters: Option<Bytes>,
 }
 
 pub fn is_no_space_wish(applied: &Applied) -> bool {

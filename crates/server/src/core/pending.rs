@@ -160,13 +160,13 @@ mod tests {
             .block_on(work)
     }
 
-    fn request(id: u64) -> Option<Request> {
-        Some(Request {
+    fn request(id: u64) -> Request {
+        Request {
             id,
             username: String::new(),
             auth_revision: 0,
             op: Op::Skipped,
-        })
+        }
     }
 
     #[test]
@@ -174,8 +174,8 @@ mod tests {
         on_a_runtime(async {
             let (pending, begin) = (Pending::default(), Instant::now());
             let (old, young) = (begin, begin + Duration::from_secs(6));
-            let slow = pending.register(1, request(1), old);
-            let _fast = pending.register(17, request(17), young);
+            let slow = pending.register(1, Some(request(1)), old);
+            let _fast = pending.register(17, Some(request(17)), young);
             let limit = Duration::from_secs(7);
             pending.expire(begin + limit, limit, |started| {
                 assert_eq!(started, old);
@@ -197,9 +197,9 @@ mod tests {
     fn nobody_starts_to_wait_at_a_member_that_stops() {
         on_a_runtime(async {
             let pending = Pending::default();
-            let before = pending.register(1, request(1), Instant::now());
+            let before = pending.register(1, Some(request(1)), Instant::now());
             pending.fail_all(&api::Error::Stopped);
-            let after = pending.register(2, request(2), Instant::now());
+            let after = pending.register(2, Some(request(2)), Instant::now());
             for wait in [before, after] {
                 assert!(matches!(wait.await, Err(api::Error::Stopped)));
             }

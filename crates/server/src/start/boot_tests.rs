@@ -98,22 +98,22 @@ fn start(dir: &Path) -> Started {
     start_with(dir, &launch_options())
 }
 
-impl Started {
-    fn run<T>(&self, work: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap()
-            .block_on(work)
-    }
+fn run<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap()
+        .block_on(work)
+}
 
+impl Started {
     fn put(&self, key: &str) -> i64 {
         let request = pb::PutRequest {
             key: Bytes::copy_from_slice(key.as_bytes()),
             value: "v".into(),
             ..Default::default()
         };
-        let answer = self.run(self.running.member.put(request)).unwrap();
+        let answer = run(self.running.member.put(request)).unwrap();
         answer.header.unwrap().revision
     }
 
@@ -122,7 +122,7 @@ impl Started {
             key: Bytes::copy_from_slice(key.as_bytes()),
             ..Default::default()
         };
-        self.run(self.running.member.range(request)).unwrap().count == 1
+        run(self.running.member.range(request)).unwrap().count == 1
     }
 
     fn stop(self) {
@@ -393,7 +393,7 @@ fn a_restart_after_every_kind_of_entry_finds_the_same_members_and_keys() {
         for number in 0..7 {
             revision = member.put(&format!("{round}-{number}"));
         }
-        let list = member.run(member.running.member.member_list(true)).unwrap();
+        let list = run(member.running.member.member_list(true)).unwrap();
         assert_eq!(list.len(), 1);
         assert_eq!(list[0].client_urls, ["http://127.0.0.1:2379"]);
         member.stop();
