@@ -399,3 +399,67 @@ fn a_restart_after_every_kind_of_entry_finds_the_same_members_and_keys() {
         member.stop();
     }
 }
+
+#[test]
+fn a_stop_in_the_middle_of_a_member_change_leaves_members_and_raft_in_agreement() {
+    for delay in [0, 0, 200, 1000, 5000] {
+        let home = tempfile::tempdir().unwrap();
+        let member = start(home.path());
+        let learner = cluster::Member {
+            id: 5,
+            peer_urls: vec!["http://127.0.0.1:1".into()],
+            is_learner: true,
+            ..cluster::Member::default()
+        };
+        let change = cluster::Change::Add {
+            member: learner,
+            as_learner: true,
+        };
+        let node = &member.running.member.node;
+        node.propose_conf_change(change.encode(77)).unwrap();
+        for id in 100..120 {
+            let put = apply::Op::Put(pb::PutRequest {
+                key: "k".into(),
+                ..Default::default()
+            });
+            let data = apply::encode(id, &put);
+            let proposal = consensus::Proposal { id, data };
+            node.propose(vec![proposal]).unwrap();
+        }
+        std::thread::sleep(Duration::from_micros(delay));
+        member.running.stop();
+        let boot = try_boot(home.path()).unwrap();
+        let stored = boot.backend.get(Bucket::Meta, b"confState").unwrap();
+        let members = boot.membership.conf_state();
+        assert_eq!(stored.unwrap(), cluster::conf_state_json(&members));
+    }
+}
+
+#[test]
+fn a_read_that_comes_while_a_member_stops_is_answered() {
+    let home = tempfile::tempdir().unwrap();
+    let member = start(home.path());
+    let shared = Arc::clone(&member.running.member);
+    member.stop();
+    let answer = run(async {
+        let put = shared.put(pb::PutRequest {
+            key: "k".into(),
+            ..Default::default()
+        });
+        let limit = Duration::from_secs(5);
+        (
+            tokio::time::timeout(limit, put).await,
+            tokio::time::timeout(limit, shared.linearizable()).await,
+            tokio::time::timeout(limit, shared.lease_renew(1)).await,
+        )
+    });
+    assert!(
+        matches!(answer.0, Ok(Err(api::Error::Stopped))),
+        "{answer:?}"
+    );
+    assert!(
+        matches!(answer.1, Ok(Err(api::Error::Stopped))),
+        "{answer:?}"
+    );
+    assert!(answer.2.is_ok(), "{answer:?}");
+}
