@@ -142,10 +142,16 @@ impl Body for ResponseBody {
             Kind::Done => return Poll::Ready(None),
             Kind::Text(bytes) => (Frame::data(bytes), Kind::Done),
             Kind::Message(bytes) => (Frame::data(bytes), Kind::Trailers(Status::ok(""))),
-            Kind::Pieces(mut pieces) => match pieces.next() {
-                Some(bytes) => (Frame::data(bytes), Kind::Pieces(pieces)),
-                None => (Frame::trailers(trailers(&Status::ok(""))), Kind::Done),
-            },
+            Kind::Pieces(mut pieces) => {
+                if pieces.poll_rest(cx).is_pending() {
+                    self.0 = Kind::Pieces(pieces);
+                    return Poll::Pending;
+                }
+                match pieces.next() {
+                    Some(bytes) => (Frame::data(bytes), Kind::Pieces(pieces)),
+                    None => (Frame::trailers(trailers(&Status::ok(""))), Kind::Done),
+                }
+            }
             Kind::Stream(mut stream) => match stream.poll_next(cx) {
                 Poll::Ready(Ok(bytes)) => (Frame::data(bytes), Kind::Stream(stream)),
                 Poll::Ready(Err(end)) => (Frame::trailers(trailers(&end)), Kind::Done),

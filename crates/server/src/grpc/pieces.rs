@@ -1,6 +1,7 @@
 //! Big answers, encoded piece by piece.
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use api::RawKv;
@@ -29,6 +30,8 @@ pub struct Pieces {
     /// A big pair whose key and length were just sent.
     pending: Option<Bytes>,
     length: usize,
+    /// Whether a piece was given since the last rest.
+    busy: bool,
     /// Its share of what may be on its way at once; given back when the list is sent or its client gone.
     share: Option<OwnedSemaphorePermit>,
 }
@@ -102,6 +105,7 @@ impl Pieces {
             tail: Some(tail.encode_to_vec().into()),
             pending: None,
             length,
+            busy: false,
             share: None,
         })
     }
@@ -111,8 +115,23 @@ impl Pieces {
         self.length
     }
 
+    /// Lets the other clients of this thread go first after each piece.
+    pub fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if std::mem::replace(&mut self.busy, false) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
     /// The next piece; `None` after the last one.
     pub fn next(&mut self) -> Option<Bytes> {
+        let piece = self.encode_next()?;
+        self.busy = true;
+        Some(piece)
+    }
+
+    fn encode_next(&mut self) -> Option<Bytes> {
         if let Some(big) = self.pending.take() {
             return Some(big);
         }
