@@ -14,6 +14,7 @@ use super::background::Signals;
 use super::snapshots::Snapshots;
 use super::{Member, Wakes};
 use crate::metrics::op_name;
+use crate::start::StartError;
 
 /// Entries after which waiters are woken even in the middle of a batch, so that a long one does not hold
 /// back its first answers.
@@ -31,8 +32,8 @@ pub enum Event {
     Signal(i32),
     /// This member was removed from the cluster.
     Removed,
-    /// What cannot be gone on from.
-    Fatal(String),
+    /// What cannot be gone on from, as it is logged at the end.
+    Fatal(StartError),
 }
 
 /// The apply thread's state.
@@ -59,9 +60,11 @@ impl Applier {
                 Ok(ControlFlow::Continue(())) => {}
                 Ok(ControlFlow::Break(())) => return,
                 Err(fatal) => {
-                    tracing::error!(error = %fatal, "failed to apply an entry");
                     // If nobody listens, the process is ending already.
-                    let _ = self.events.send(Event::Fatal(fatal.to_string()));
+                    let _ = self.events.send(Event::Fatal(StartError::Panic {
+                        message: "failed to apply an entry".into(),
+                        error: fatal.to_string(),
+                    }));
                     return;
                 }
             }

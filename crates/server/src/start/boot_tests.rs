@@ -146,6 +146,18 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Snapshots are written in the background; the record in the log follows the file.
+fn await_snapshot(dirs: &DataDir) {
+    for _ in 0..1000 {
+        let known = wal::valid_snapshots(&RealFs, &dirs.wal).unwrap();
+        if known.last().is_some_and(|snapshot| snapshot.index > 0) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("no snapshot was taken");
+}
+
 #[test]
 fn a_member_founded_once_more_after_a_crash_between_log_and_first_entries() {
     let home = tempfile::tempdir().unwrap();
@@ -250,18 +262,7 @@ fn a_missing_database_is_refused_when_the_log_begins_at_a_snapshot() {
         member.put(&format!("k{number}"));
     }
     let dirs = DataDir::new(home.path(), None);
-    let has_snapshot = || {
-        let names = std::fs::read_dir(&dirs.snap).unwrap();
-        names
-            .flatten()
-            .any(|e| e.path().extension().is_some_and(|x| x == "snap"))
-    };
-    for _ in 0..500 {
-        if has_snapshot() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    await_snapshot(&dirs);
     member.stop();
     let kept = home.path().join("kept");
     std::fs::rename(dirs.db(), &kept).unwrap();
@@ -291,6 +292,7 @@ fn a_database_older_than_the_snapshot_wants_the_received_one() {
     for number in 0..10 {
         member.put(&format!("k{number}"));
     }
+    await_snapshot(&dirs);
     member.stop();
     // A database of the same member, but from before everything.
     let config = backend::Config::new(&old);
@@ -363,9 +365,11 @@ fn an_auth_request_in_the_log_stops_the_member_and_says_why() {
     let data = prost::Message::encode_to_vec(&request).into();
     let proposal = consensus::Proposal { id: 77, data };
     member.running.member.node.propose(vec![proposal]).unwrap();
-    let Ok(Event::Fatal(text)) = member.events.recv_timeout(Duration::from_secs(10)) else {
+    let Ok(Event::Fatal(error)) = member.events.recv_timeout(Duration::from_secs(10)) else {
         panic!("the member must stop");
     };
+    assert_eq!(error.exit_code(), 2);
+    let text = error.cause();
     assert!(
         text.contains("auth_user_add") && text.contains("no authentication"),
         "{text}"

@@ -77,7 +77,10 @@ impl Events for Bridge {
     fn fatal(&self, error: &consensus::Error) {
         let to_main = self.to_main.lock().unwrap_or_else(PoisonError::into_inner);
         // If nobody listens, the process is ending already.
-        let _ = to_main.send(Event::Fatal(error.to_string()));
+        let _ = to_main.send(Event::Fatal(StartError::Fatal {
+            message: "failed to save Raft hard state and entries",
+            error: error.to_string(),
+        }));
     }
 }
 

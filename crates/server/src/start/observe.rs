@@ -4,6 +4,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use super::StartError;
 use crate::core::applier::Event;
 use crate::metrics::Metrics;
 
@@ -58,7 +59,10 @@ impl backend::Observer for DiskObserver {
     fn fatal(&self, error: &backend::Error) {
         let stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner);
         // If nobody listens, the process is ending already.
-        let _ = stop.send(Event::Fatal(format!("failed to commit tx: {error}")));
+        let _ = stop.send(Event::Fatal(StartError::Fatal {
+            message: "failed to commit tx",
+            error: error.to_string(),
+        }));
     }
 }
 

@@ -62,7 +62,7 @@ pub fn run(config: &Config, record: impl FnOnce(bool) -> logging::Record) -> i32
     loop {
         let event = events
             .recv()
-            .unwrap_or_else(|_| Event::Fatal("all threads ended".into()));
+            .unwrap_or_else(|_| Event::Fatal(StartError::Failed("all threads ended".into())));
         match event {
             Event::Published => {
                 if let Err(error) = server.serve_clients(options) {
@@ -99,8 +99,7 @@ pub fn run(config: &Config, record: impl FnOnce(bool) -> logging::Record) -> i32
             // Nothing more may be written: what the disk holds is all there is. So nothing is closed either.
             Event::Fatal(error) => {
                 std::mem::forget(server);
-                let message = "server cannot go on".to_owned();
-                return fail(&StartError::Panic { message, error });
+                return fail(&error);
             }
         }
     }
