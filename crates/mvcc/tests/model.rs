@@ -345,7 +345,16 @@ impl World {
         let (current, compacted) = (self.model.current, self.model.compacted);
         let member = self.member.as_ref().unwrap();
         let got = member.store.hash_kv(revision);
-        let at = if revision <= 0 { current } else { revision };
+        if revision < 0 {
+            // Nothing is at or below such a revision: the hash of no record.
+            let got = got.unwrap();
+            assert_eq!(
+                (got.hash_revision, got.compact_revision),
+                (revision, compacted)
+            );
+            return;
+        }
+        let at = if revision == 0 { current } else { revision };
         let stored = member.store.compaction_hashes();
         if let Some(stored) = stored
             .iter()
