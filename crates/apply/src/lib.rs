@@ -1,6 +1,6 @@
 //! The replicated state machine: a committed log entry in, its result out.
 //!
-//! [`StateMachine`] owns everything a log entry may change — keys, leases, alarms, membership — and
+//! [`StateMachine`] owns everything a log entry may change — keys, leases, alarms, users, membership — and
 //! changes it in one deterministic step per entry, so that two members given the same log hold the
 //! same data. The rules are described in `docs/apply.md`.
 //!
@@ -40,6 +40,8 @@ pub enum Response {
     LeaseRevoke(api::etcdserverpb::LeaseRevokeResponse),
     /// Answer to an Alarm request.
     Alarm(api::etcdserverpb::AlarmResponse),
+    /// Answer to a request about users and roles.
+    Auth(auth::AuthResponse),
     /// The request has no answer of its own (attributes, versions, checkpoints).
     Done,
 }

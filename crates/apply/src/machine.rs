@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use api::etcdserverpb as pb;
 use api::raftpb::ConfChange;
+use auth::AuthStore;
 use backend::Position;
 use bytes::Bytes;
 use cluster::{Change, Membership, Persist};
@@ -32,6 +33,8 @@ pub struct Parts {
     pub quota: Quota,
     /// Alarms as others see them.
     pub alarm_view: Arc<AlarmView>,
+    /// Users and roles.
+    pub auth: AuthStore,
 }
 
 /// One member's replicated state; see the crate's documentation.
@@ -45,6 +48,7 @@ pub struct StateMachine {
     quota: Quota,
     alarms: Alarms,
     alarm_view: Arc<AlarmView>,
+    auth: AuthStore,
     /// Entries up to here are in the database; they must not change it again.
     consistent: Position,
 }
@@ -89,12 +93,6 @@ pub enum Fatal {
     /// An entry that is no request.
     #[error(transparent)]
     Decode(#[from] crate::DecodeError),
-    /// A change of users, roles or permissions.
-    #[error(
-        "the log holds an auth request ({0}), and this release has no authentication yet: go on with the release \
-         that wrote it"
-    )]
-    Auth(&'static str),
     /// Reading what a transaction needs failed in its middle.
     #[error("unexpected error during txn with writes: {0}")]
     Store(api::Error),
@@ -122,6 +120,7 @@ impl StateMachine {
             quota: parts.quota,
             alarms,
             alarm_view: parts.alarm_view,
+            auth: parts.auth,
             consistent,
         })
     }
@@ -163,8 +162,8 @@ impl StateMachine {
                 result: None,
                 effect: None,
             },
-            Op::Auth(name) => return Err(Fatal::Auth(name)),
-            op => self.apply_checked(op, waited, now)?,
+            Op::Auth(_) => self.apply_auth(request, waited, now),
+            _ => self.apply_checked(request, waited, now)?,
         };
         if fresh {
             self.end_entry(at);
@@ -177,14 +176,67 @@ impl StateMachine {
         self.db.end_entry(at);
     }
 
-    /// The checks that any request passes, outermost first: alarms, then quota around the request itself.
-    fn apply_checked(&mut self, op: Op, waited: bool, now: Duration) -> Result<Applied, Fatal> {
-        if let Some(error) = self.refused_by_alarm(&op) {
+    /// Users, roles and tokens. No alarm and no quota stands in their way.
+    fn apply_auth(&mut self, request: Request, waited: bool, now: Duration) -> Applied {
+        let entry = auth::Entry {
+            caller: auth::Caller {
+                username: &request.username,
+                revision: request.auth_revision,
+            },
+            previous_index: self.consistent.index,
+            now,
+        };
+        let result = match request.op {
+            Op::Auth(op) if waited || !op.is_read_only() => self
+                .auth
+                .apply(&mut self.db, op, &entry)
+                .map(Response::Auth),
+            _ => Ok(Response::Done),
+        };
+        Applied {
+            result: Some(result),
+            effect: None,
+        }
+    }
+
+    /// Whether the user of the entry may do this.
+    fn check_permission(&self, request: &Request) -> Result<(), api::Error> {
+        let permissions = self.auth.permissions();
+        if !permissions.enabled() {
+            return Ok(());
+        }
+        let caller = request.caller();
+        let lessor = self.lessor.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = |lease| lessor.keys(lease).into_iter().flatten();
+        match &request.op {
+            Op::Put(put) => permissions.check_put(caller, put, &keys),
+            Op::Range(range) => permissions.check_range(caller, range),
+            Op::DeleteRange(delete) => permissions.check_delete_range(caller, delete),
+            Op::Txn(txn) => permissions.check_txn(caller, txn, &keys),
+            Op::LeaseRevoke(revoke) => permissions.check_lease_write(caller, revoke.id, &keys),
+            _ => Ok(()),
+        }
+    }
+
+    /// The checks that any request passes, outermost first: alarms, permissions, then quota around the request
+    /// itself.
+    fn apply_checked(
+        &mut self,
+        request: Request,
+        waited: bool,
+        now: Duration,
+    ) -> Result<Applied, Fatal> {
+        let refused = match self.refused_by_alarm(&request.op) {
+            Some(error) => Err(error),
+            None => self.check_permission(&request),
+        };
+        if let Err(error) = refused {
             return Ok(Applied {
                 result: Some(Err(error)),
                 effect: None,
             });
         }
+        let op = request.op;
         // The size differs between members, so a full file must not keep the change from happening;
         // it only turns the answer into an error.
         let available = self.quota.available(self.backend.size(), Quota::cost(&op));

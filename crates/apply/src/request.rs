@@ -1,4 +1,5 @@
 use api::etcdserverpb as pb;
+use auth::{AuthOp, Caller};
 use bytes::{Bytes, BytesMut};
 use cluster::LegacyRequest;
 use prost::Message;
@@ -37,10 +38,9 @@ pub enum Op {
     DowngradeInfoSet(api::membershippb::DowngradeInfoSetRequest),
     /// Only upstream's tests propose it; it changes nothing.
     DowngradeVersionTest,
-    /// A change of users, roles or permissions, or turning auth on: the field's name in the log. This release has
-    /// no auth, so a member that finds one above its consistent index has to stop.
-    Auth(&'static str),
-    /// A request that changes nothing: no supported release acts on it, or it only reads.
+    /// Users, roles, permissions, tokens.
+    Auth(AuthOp),
+    /// A request that changes nothing, since no supported release acts on it.
     Skipped,
 }
 
@@ -59,6 +59,14 @@ pub enum DecodeError {
 }
 
 impl Request {
+    /// On whose behalf it was proposed.
+    pub fn caller(&self) -> Caller<'_> {
+        Caller {
+            username: &self.username,
+            revision: self.auth_revision,
+        }
+    }
+
     /// Decodes entry data written by any member from 3.5 on.
     pub fn decode(data: &Bytes) -> Result<Self, DecodeError> {
         if cluster::is_legacy_entry(data) {
@@ -98,8 +106,8 @@ impl Request {
             Op::LeaseCheckpoint(r)
         } else if let Some(r) = raw.alarm {
             Op::Alarm(r)
-        } else if let Some(op) = auth_op(&raw) {
-            op
+        } else if let Some(op) = AuthOp::take(&mut raw) {
+            Op::Auth(op)
         } else if let Some(v2) = raw.v2 {
             return Ok(Self::from_legacy(id, LegacyRequest::from_request(&v2)?));
         } else {
@@ -144,77 +152,50 @@ impl Request {
     }
 }
 
-/// The auth requests of other releases. Some change nothing as long as auth is off.
-fn auth_op(raw: &pb::InternalRaftRequest) -> Option<Op> {
-    let without_effect = raw.authenticate.is_some()
-        || raw.auth_disable.is_some()
-        || raw.auth_status.is_some()
-        || raw.auth_user_get.is_some()
-        || raw.auth_user_list.is_some()
-        || raw.auth_role_get.is_some()
-        || raw.auth_role_list.is_some();
-    let changes = [
-        (raw.auth_enable.is_some(), "auth_enable"),
-        (raw.auth_user_add.is_some(), "auth_user_add"),
-        (raw.auth_user_delete.is_some(), "auth_user_delete"),
-        (
-            raw.auth_user_change_password.is_some(),
-            "auth_user_change_password",
-        ),
-        (raw.auth_user_grant_role.is_some(), "auth_user_grant_role"),
-        (raw.auth_user_revoke_role.is_some(), "auth_user_revoke_role"),
-        (raw.auth_role_add.is_some(), "auth_role_add"),
-        (raw.auth_role_delete.is_some(), "auth_role_delete"),
-        (
-            raw.auth_role_grant_permission.is_some(),
-            "auth_role_grant_permission",
-        ),
-        (
-            raw.auth_role_revoke_permission.is_some(),
-            "auth_role_revoke_permission",
-        ),
-    ];
-    match changes.into_iter().find(|(set, _)| *set) {
-        Some((_, name)) => Some(Op::Auth(name)),
-        None => without_effect.then_some(Op::Skipped),
-    }
-}
-
-/// Encodes a request for the log under `id`, as an `InternalRaftRequest` in field order.
-pub fn encode(id: u64, op: &Op) -> Bytes {
-    match op {
-        Op::Range(r) => encode_field(id, 3, r),
-        Op::Put(r) => encode_field(id, 4, r),
-        Op::DeleteRange(r) => encode_field(id, 5, r),
-        Op::Txn(r) => encode_field(id, 6, r),
-        Op::Compaction(r) => encode_field(id, 7, r),
-        Op::LeaseGrant(r) => encode_field(id, 8, r),
-        Op::LeaseRevoke(r) => encode_field(id, 9, r),
-        Op::Alarm(r) => encode_field(id, 10, r),
-        Op::LeaseCheckpoint(r) => encode_field(id, 11, r),
-        Op::ClusterVersionSet(r) => encode_field(id, 1300, r),
-        Op::ClusterMemberAttrSet(r) => encode_field(id, 1301, r),
-        Op::DowngradeInfoSet(r) => encode_field(id, 1302, r),
+/// Encodes a request for the log, as an `InternalRaftRequest` in field order.
+pub fn encode(request: &Request) -> Bytes {
+    let header = pb::RequestHeader {
+        id: request.id,
+        username: request.username.clone(),
+        auth_revision: request.auth_revision,
+    };
+    let header = &header;
+    match &request.op {
+        Op::Range(r) => encode_field(header, 3, r),
+        Op::Put(r) => encode_field(header, 4, r),
+        Op::DeleteRange(r) => encode_field(header, 5, r),
+        Op::Txn(r) => encode_field(header, 6, r),
+        Op::Compaction(r) => encode_field(header, 7, r),
+        Op::LeaseGrant(r) => encode_field(header, 8, r),
+        Op::LeaseRevoke(r) => encode_field(header, 9, r),
+        Op::Alarm(r) => encode_field(header, 10, r),
+        Op::LeaseCheckpoint(r) => encode_field(header, 11, r),
+        Op::ClusterVersionSet(r) => encode_field(header, 1300, r),
+        Op::ClusterMemberAttrSet(r) => encode_field(header, 1301, r),
+        Op::DowngradeInfoSet(r) => encode_field(header, 1302, r),
         Op::DowngradeVersionTest => {
-            encode_field(id, 9900, &pb::DowngradeVersionTestRequest::default())
+            encode_field(header, 9900, &pb::DowngradeVersionTestRequest::default())
+        }
+        Op::Auth(op) => {
+            let length = prost::encoding::message::encoded_len(HEADER, header) + op.field_len();
+            let mut buffer = BytesMut::with_capacity(length);
+            prost::encoding::message::encode(HEADER, header, &mut buffer);
+            op.encode_field(&mut buffer);
+            buffer.freeze()
         }
         // Never proposed; what only exists in logs of others is not written again.
-        Op::Auth(_) | Op::Skipped => encode_field(id, 2, &pb::Request::default()),
+        Op::Skipped => encode_field(header, 2, &pb::Request::default()),
     }
 }
 
-fn encode_field<M: Message>(id: u64, tag: u32, message: &M) -> Bytes {
-    let header = pb::RequestHeader {
-        id,
-        ..Default::default()
-    };
+fn encode_field<M: Message>(header: &pb::RequestHeader, tag: u32, message: &M) -> Bytes {
     let length = prost::encoding::message::encoded_len(tag, message)
-        + prost::encoding::message::encoded_len(HEADER, &header);
+        + prost::encoding::message::encoded_len(HEADER, header);
     let mut buffer = BytesMut::with_capacity(length);
     if tag < HEADER {
         prost::encoding::message::encode(tag, message, &mut buffer);
     }
-    prost::encoding::message::encode(HEADER, &header, &mut buffer);
+    prost::encoding::message::encode(HEADER, header, &mut buffer);
     if tag > HEADER {
         prost::encoding::message::encode(tag, message, &mut buffer);
     }

@@ -272,7 +272,9 @@ fn entries_the_database_holds_change_nothing_when_they_come_again() {
             Op::Put(put("b", "1")),
             Op::DeleteRange(delete("a", "")),
             Op::LeaseRevoke(pb::LeaseRevokeRequest { id: 1 }),
-            Op::Auth("auth_user_add"),
+            Op::Auth(auth::AuthOp::RoleAdd(pb::AuthRoleAddRequest {
+                name: "r".into(),
+            })),
         ] {
             let applied = host.try_apply(at, op, true).unwrap();
             assert!(applied.result.is_none() && applied.effect.is_none());
@@ -426,7 +428,6 @@ fn what_a_member_cannot_follow_stops_it_before_the_index_moves() {
     };
     let before = host.machine.position();
     for op in [
-        Op::Auth("auth_enable"),
         version("3.8.0"),
         version("junk"),
         Op::ClusterMemberAttrSet(unknown),

@@ -11,6 +11,7 @@ use std::future::Future;
 
 use api::Error;
 use api::etcdserverpb as pb;
+use auth::{AuthOp, AuthResponse};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
@@ -35,6 +36,41 @@ pub struct Versions {
     pub cluster: String,
     /// Of the data, as `3.7.0`; empty while unknown.
     pub storage: String,
+}
+
+/// Who sends a request, by what it shows. Whom that names is found out when the request is answered, since an answer
+/// may have to wait for others.
+#[derive(Clone, Default)]
+pub enum Caller {
+    /// Nobody in particular.
+    #[default]
+    Nobody,
+    /// The holder of a token.
+    Token(std::sync::Arc<str>),
+    /// The member itself, which may do everything.
+    Root,
+}
+
+impl std::fmt::Debug for Caller {
+    /// Without the token: who has it may use it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Nobody => "Nobody",
+            Self::Token(_) => "Token",
+            Self::Root => "Root",
+        })
+    }
+}
+
+/// What a request needs while authentication is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need<'a> {
+    /// Any user.
+    User,
+    /// A user with the role root.
+    Root,
+    /// A user who may read a range; key and end as a watcher is created with.
+    Watch(&'a [u8], &'a [u8]),
 }
 
 /// State of raft as `/debug/vars` tells it.
@@ -107,27 +143,51 @@ pub trait Frontend: Send + Sync + 'static {
     /// looked at any closer.
     fn check_quota(&self, cost: i64) -> Result<(), Error>;
 
+    /// Whether somebody may do what the member does not check by itself: everything that takes no [`Caller`].
+    fn permit(
+        &self,
+        caller: &Caller,
+        need: Need<'_>,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Reads or changes users and roles; passwords are plain in `op`.
+    fn auth(
+        &self,
+        caller: &Caller,
+        op: AuthOp,
+    ) -> impl Future<Output = Result<AuthResponse, Error>> + Send;
+
+    /// Trades a password for a token.
+    fn authenticate(
+        &self,
+        request: pb::AuthenticateRequest,
+    ) -> impl Future<Output = Result<String, Error>> + Send;
+
     /// Reads; linearizable unless the request says otherwise.
     fn range(
         &self,
+        caller: &Caller,
         request: pb::RangeRequest,
     ) -> impl Future<Output = Result<pb::RangeResponse, Error>> + Send;
 
     /// Stores one key.
     fn put(
         &self,
+        caller: &Caller,
         request: pb::PutRequest,
     ) -> impl Future<Output = Result<pb::PutResponse, Error>> + Send;
 
     /// Removes keys.
     fn delete_range(
         &self,
+        caller: &Caller,
         request: pb::DeleteRangeRequest,
     ) -> impl Future<Output = Result<pb::DeleteRangeResponse, Error>> + Send;
 
     /// Runs a transaction.
     fn txn(
         &self,
+        caller: &Caller,
         request: pb::TxnRequest,
     ) -> impl Future<Output = Result<pb::TxnResponse, Error>> + Send;
 
@@ -140,26 +200,34 @@ pub trait Frontend: Send + Sync + 'static {
     /// Grants a lease.
     fn lease_grant(
         &self,
+        caller: &Caller,
         request: pb::LeaseGrantRequest,
     ) -> impl Future<Output = Result<pb::LeaseGrantResponse, Error>> + Send;
 
     /// Revokes a lease.
     fn lease_revoke(
         &self,
+        caller: &Caller,
         request: pb::LeaseRevokeRequest,
     ) -> impl Future<Output = Result<pb::LeaseRevokeResponse, Error>> + Send;
 
     /// Renews a lease; its TTL in seconds, 0 when there is no such lease.
-    fn lease_renew(&self, id: i64) -> impl Future<Output = Result<i64, Error>> + Send;
+    fn lease_renew(
+        &self,
+        caller: &Caller,
+        id: i64,
+    ) -> impl Future<Output = Result<i64, Error>> + Send;
 
     /// How long a lease has to live.
     fn lease_time_to_live(
         &self,
+        caller: &Caller,
         request: pb::LeaseTimeToLiveRequest,
     ) -> impl Future<Output = Result<pb::LeaseTimeToLiveResponse, Error>> + Send;
 
     /// Ids of all leases, those that end first at the front.
-    fn lease_leases(&self) -> Vec<i64>;
+    fn lease_leases(&self, caller: &Caller)
+    -> impl Future<Output = Result<Vec<i64>, Error>> + Send;
 
     /// All members by ascending id.
     fn member_list(

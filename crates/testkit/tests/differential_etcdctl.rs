@@ -68,7 +68,6 @@ fn downgrade() {
 }
 
 #[test]
-#[ignore = "the server has no Auth service yet"]
 fn auth() {
     same("auth");
 }

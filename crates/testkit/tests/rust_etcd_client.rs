@@ -61,7 +61,6 @@ fn the_rust_client_locks_and_elects() {
 }
 
 #[test]
-#[ignore = "the server has no Auth service yet"]
 fn the_rust_client_uses_auth() {
     run(&["keys", "auth"]);
 }

@@ -216,7 +216,6 @@ async fn ours_and_real_3_7_take_turns_with_many_snapshots() {
 }
 
 #[tokio::test]
-#[ignore = "the server has no Auth service yet"]
 async fn ours_and_real_3_7_take_turns_with_users_and_roles() {
     let real = need!(interop::etcd(Version::V37));
     let ours = own::etcd();

@@ -13,6 +13,7 @@ use apply::{
     AlarmView, Applied, ConfChangeVerdict, Effect, Fatal, Op, Parts, Quota, Request, Response,
     StateMachine,
 };
+use auth::{AuthOp, AuthStore, AuthView, Cost, TokenConfig, TokenProvider};
 use backend::{Backend, Bucket, Position};
 use bytes::Bytes;
 use cluster::{Change, Member, Membership, Settings, Version};
@@ -29,6 +30,7 @@ pub struct Host {
     pub lessor: Arc<Mutex<Lessor>>,
     pub membership: Arc<RwLock<Membership>>,
     pub alarms: Arc<AlarmView>,
+    pub auth: Arc<AuthView>,
     pub index: u64,
 }
 
@@ -36,7 +38,7 @@ impl Host {
     /// Opens the database in `dir` in the order a member does.
     pub fn open(dir: &Path, quota: i64) -> Self {
         let config = backend::Config::new(dir.join("db"));
-        let (backend, db) = backend::open(Arc::new(disk::RealFs), config).unwrap();
+        let (backend, mut db) = backend::open(Arc::new(disk::RealFs), config).unwrap();
         let config = mvcc::Config {
             compaction_sleep: Duration::ZERO,
             ..mvcc::Config::default()
@@ -59,6 +61,11 @@ impl Host {
             Arc::new(RwLock::new(membership)),
         );
         let alarms = Arc::new(AlarmView::default());
+        let tokens = TokenConfig::parse("simple", Duration::from_mins(5)).unwrap();
+        let tokens = TokenProvider::new(tokens, |_| unreachable!("no key files")).unwrap();
+        let view = AuthView::new(tokens);
+        let cost = Cost::new(4);
+        let auth = AuthStore::open(backend.as_ref(), &mut db, Arc::clone(&view), cost).unwrap();
         let machine = StateMachine::new(Parts {
             member_id: LOCAL,
             db,
@@ -68,6 +75,7 @@ impl Host {
             membership: Arc::clone(&membership),
             quota: Quota::new(quota),
             alarm_view: Arc::clone(&alarms),
+            auth,
         })
         .unwrap();
         Self {
@@ -77,6 +85,7 @@ impl Host {
             lessor,
             membership,
             alarms,
+            auth: view,
             index: 0,
         }
     }
@@ -96,13 +105,57 @@ impl Host {
     }
 
     pub fn try_apply(&mut self, at: Position, op: Op, waited: bool) -> Result<Applied, Fatal> {
-        let request = Request {
-            id: at.index,
-            username: String::new(),
-            auth_revision: 0,
-            op,
-        };
+        let request = request_of(at.index, "", 0, op);
         self.machine.apply(at, request, waited, NOW)
+    }
+
+    /// Applies the next entry on behalf of a user, who was known at this auth revision.
+    pub fn run_as(
+        &mut self,
+        username: &str,
+        auth_revision: u64,
+        op: Op,
+    ) -> Result<Response, api::Error> {
+        let at = self.next();
+        let request = request_of(at.index, username, auth_revision, op);
+        let applied = self.machine.apply(at, request, true, NOW).unwrap();
+        applied.result.expect("a new entry has a result")
+    }
+
+    /// Users `root` and `u`, who has a role with READWRITE on [a, b), and authentication on.
+    pub fn enable_auth(&mut self) {
+        let user = |name: &str| {
+            AuthOp::UserAdd(pb::AuthUserAddRequest {
+                name: name.into(),
+                options: Some(api::authpb::UserAddOptions { no_password: true }),
+                ..Default::default()
+            })
+        };
+        let role = |user: &str, role: &str| {
+            AuthOp::UserGrantRole(pb::AuthUserGrantRoleRequest {
+                user: user.into(),
+                role: role.into(),
+            })
+        };
+        let permission = api::authpb::Permission {
+            perm_type: api::authpb::permission::Type::Readwrite as i32,
+            key: bytes("a"),
+            range_end: bytes("b"),
+        };
+        for op in [
+            user("root"),
+            role("root", "root"),
+            user("u"),
+            AuthOp::RoleAdd(pb::AuthRoleAddRequest { name: "r".into() }),
+            AuthOp::RoleGrantPermission(pb::AuthRoleGrantPermissionRequest {
+                name: "r".into(),
+                perm: Some(permission),
+            }),
+            role("u", "r"),
+            AuthOp::Enable(pb::AuthEnableRequest {}),
+        ] {
+            self.run(Op::Auth(op)).unwrap();
+        }
     }
 
     pub fn run(&mut self, op: Op) -> Result<Response, api::Error> {
@@ -192,6 +245,8 @@ impl Host {
         for bucket in [
             Bucket::Alarm,
             Bucket::Auth,
+            Bucket::AuthRoles,
+            Bucket::AuthUsers,
             Bucket::Cluster,
             Bucket::Lease,
             Bucket::Members,
@@ -234,6 +289,15 @@ pub struct State {
     pub buckets: String,
     pub position: Position,
     pub voters: Option<Bytes>,
+}
+
+pub fn request_of(id: u64, username: &str, auth_revision: u64, op: Op) -> Request {
+    Request {
+        id,
+        username: username.to_owned(),
+        auth_revision,
+        op,
+    }
 }
 
 pub fn is_no_space_wish(applied: &Applied) -> bool {

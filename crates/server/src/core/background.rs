@@ -12,9 +12,12 @@ use cluster::VersionDecision;
 use tokio::sync::Notify;
 
 use super::Member;
+use crate::frontend::Caller;
 
 /// How often waiting requests are looked through for those that took too long.
 const SWEEP: Duration = Duration::from_millis(250);
+/// How often ended tokens are looked for.
+const TOKENS: Duration = Duration::from_secs(1);
 /// How often old files are looked for.
 const PURGE: Duration = Duration::from_secs(30);
 /// How often versions are looked at.
@@ -95,6 +98,7 @@ impl Background {
         tokio::spawn(sweep(Arc::clone(&member)));
         tokio::spawn(fulfil_wishes(Arc::clone(&member)));
         tokio::spawn(expire_leases(Arc::clone(&member)));
+        tokio::spawn(sweep_tokens(Arc::clone(&member)));
         tokio::spawn(follow_cluster_version(
             Arc::clone(&member),
             Arc::clone(&signals),
@@ -127,6 +131,16 @@ async fn sweep(member: Arc<Member>) {
         });
         let start = member.reads.expire(now, limit);
         member.start_read_round(start);
+    }
+}
+
+/// Frees what ended tokens take.
+async fn sweep_tokens(member: Arc<Member>) {
+    let mut ticks = tokio::time::interval(TOKENS);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while !member.is_stopping() {
+        ticks.tick().await;
+        member.auth.provider().sweep(member.now());
     }
 }
 
@@ -174,7 +188,10 @@ async fn revoke(member: Arc<Member>, id: i64, permit: tokio::sync::OwnedSemaphor
         return;
     }
     let request = api::etcdserverpb::LeaseRevokeRequest { id };
-    let result = member.propose(Op::LeaseRevoke(request)).await;
+    // As root, since the keys may be anybody's.
+    let result = member
+        .propose_for(&Caller::Root, Op::LeaseRevoke(request))
+        .await;
     if result.is_ok() {
         member.metrics.server.lease_expired.inc();
     }

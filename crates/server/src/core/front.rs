@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use api::Error;
 use api::etcdserverpb as pb;
+use auth::{AuthOp, AuthResponse};
 
 use super::Member;
-use crate::frontend::{Frontend, Gauges, RaftStatus, Snapshot, Versions};
+use crate::frontend::{Caller, Frontend, Gauges, Need, RaftStatus, Snapshot, Versions};
 
 impl Frontend for Member {
     fn header(&self) -> pb::ResponseHeader {
@@ -32,32 +33,59 @@ impl Frontend for Member {
         Member::check_quota(self, cost)
     }
 
+    fn permit(
+        &self,
+        caller: &Caller,
+        need: Need<'_>,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        Member::permit(self, caller, need)
+    }
+
+    fn auth(
+        &self,
+        caller: &Caller,
+        op: AuthOp,
+    ) -> impl Future<Output = Result<AuthResponse, Error>> + Send {
+        Member::auth(self, caller, op)
+    }
+
+    fn authenticate(
+        &self,
+        request: pb::AuthenticateRequest,
+    ) -> impl Future<Output = Result<String, Error>> + Send {
+        Member::authenticate(self, request)
+    }
+
     fn range(
         &self,
+        caller: &Caller,
         request: pb::RangeRequest,
     ) -> impl Future<Output = Result<pb::RangeResponse, Error>> + Send {
-        Member::range(self, request)
+        Member::range(self, caller, request)
     }
 
     fn put(
         &self,
+        caller: &Caller,
         request: pb::PutRequest,
     ) -> impl Future<Output = Result<pb::PutResponse, Error>> + Send {
-        Member::put(self, request)
+        Member::put(self, caller, request)
     }
 
     fn delete_range(
         &self,
+        caller: &Caller,
         request: pb::DeleteRangeRequest,
     ) -> impl Future<Output = Result<pb::DeleteRangeResponse, Error>> + Send {
-        Member::delete_range(self, request)
+        Member::delete_range(self, caller, request)
     }
 
     fn txn(
         &self,
+        caller: &Caller,
         request: pb::TxnRequest,
     ) -> impl Future<Output = Result<pb::TxnResponse, Error>> + Send {
-        Member::txn(self, request)
+        Member::txn(self, caller, request)
     }
 
     fn compact(
@@ -69,31 +97,41 @@ impl Frontend for Member {
 
     fn lease_grant(
         &self,
+        caller: &Caller,
         request: pb::LeaseGrantRequest,
     ) -> impl Future<Output = Result<pb::LeaseGrantResponse, Error>> + Send {
-        Member::lease_grant(self, request)
+        Member::lease_grant(self, caller, request)
     }
 
     fn lease_revoke(
         &self,
+        caller: &Caller,
         request: pb::LeaseRevokeRequest,
     ) -> impl Future<Output = Result<pb::LeaseRevokeResponse, Error>> + Send {
-        Member::lease_revoke(self, request)
+        Member::lease_revoke(self, caller, request)
     }
 
-    fn lease_renew(&self, id: i64) -> impl Future<Output = Result<i64, Error>> + Send {
-        Member::lease_renew(self, id)
+    fn lease_renew(
+        &self,
+        caller: &Caller,
+        id: i64,
+    ) -> impl Future<Output = Result<i64, Error>> + Send {
+        Member::lease_renew(self, caller, id)
     }
 
     fn lease_time_to_live(
         &self,
+        caller: &Caller,
         request: pb::LeaseTimeToLiveRequest,
     ) -> impl Future<Output = Result<pb::LeaseTimeToLiveResponse, Error>> + Send {
-        Member::lease_time_to_live(self, request)
+        Member::lease_time_to_live(self, caller, request)
     }
 
-    fn lease_leases(&self) -> Vec<i64> {
-        Member::lease_leases(self)
+    fn lease_leases(
+        &self,
+        caller: &Caller,
+    ) -> impl Future<Output = Result<Vec<i64>, Error>> + Send {
+        Member::lease_leases(self, caller)
     }
 
     fn member_list(

@@ -6,6 +6,7 @@ use api::etcdserverpb as pb;
 use apply::{Op, Response};
 
 use super::Member;
+use crate::frontend::Caller;
 
 /// Keys from which on an answer is built apart from the frontends.
 const LONG: i64 = 1000;
@@ -23,18 +24,49 @@ pub(crate) use expect_response;
 
 impl Member {
     /// Answers a range, linearizable unless asked otherwise.
-    pub async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, api::Error> {
+    pub async fn range(
+        &self,
+        caller: &Caller,
+        request: pb::RangeRequest,
+    ) -> Result<pb::RangeResponse, api::Error> {
         if !request.serializable {
             self.linearizable().await?;
         }
-        let mut response = if self.is_long(&request) {
-            let store = Arc::clone(&self.store);
-            self.bulk.run(move || range_now(&store, &request)).await??
+        let mut response = if self.auth.enabled() {
+            // Apart, so that the future of the usual case stays small.
+            Box::pin(self.permitted_range(caller, request)).await?
         } else {
-            range_now(&self.store, &request)?
+            self.range_applied(request).await?
         };
         self.fill(&mut response.header);
         Ok(response)
+    }
+
+    async fn permitted_range(
+        &self,
+        caller: &Caller,
+        request: pb::RangeRequest,
+    ) -> Result<pb::RangeResponse, api::Error> {
+        let info = self.identify(caller).await?;
+        self.auth
+            .permissions()
+            .check_range((&info).into(), &request)?;
+        let response = self.range_applied(request).await?;
+        self.auth.still_current(info.as_ref())?;
+        Ok(response)
+    }
+
+    /// Answers a range from what is applied here.
+    async fn range_applied(
+        &self,
+        request: pb::RangeRequest,
+    ) -> Result<pb::RangeResponse, api::Error> {
+        if self.is_long(&request) {
+            let store = Arc::clone(&self.store);
+            self.bulk.run(move || range_now(&store, &request)).await?
+        } else {
+            range_now(&self.store, &request)
+        }
     }
 
     /// Whether building the answer takes so long that others would feel it.
@@ -61,8 +93,13 @@ impl Member {
     }
 
     /// Puts a key.
-    pub async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, api::Error> {
-        let mut response = expect_response!(self.propose(Op::Put(request)).await?, Put);
+    pub async fn put(
+        &self,
+        caller: &Caller,
+        request: pb::PutRequest,
+    ) -> Result<pb::PutResponse, api::Error> {
+        let response = self.propose_for(caller, Op::Put(request)).await?;
+        let mut response = expect_response!(response, Put);
         self.fill(&mut response.header);
         Ok(response)
     }
@@ -70,23 +107,37 @@ impl Member {
     /// Deletes a range.
     pub async fn delete_range(
         &self,
+        caller: &Caller,
         request: pb::DeleteRangeRequest,
     ) -> Result<pb::DeleteRangeResponse, api::Error> {
-        let response = self.propose(Op::DeleteRange(request)).await?;
+        let response = self.propose_for(caller, Op::DeleteRange(request)).await?;
         let mut response = expect_response!(response, DeleteRange);
         self.fill(&mut response.header);
         Ok(response)
     }
 
     /// Runs a transaction; one that only reads is answered here.
-    pub async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, api::Error> {
+    pub async fn txn(
+        &self,
+        caller: &Caller,
+        request: pb::TxnRequest,
+    ) -> Result<pb::TxnResponse, api::Error> {
         let mut response = if is_read_only(&request) {
             if !is_serializable(&request) {
                 self.linearizable().await?;
             }
-            apply::read_only_txn(&self.store, &request)?
+            let info = self.identify(caller).await?;
+            // Its branches hold ranges only, so no lease is asked for.
+            let keys = |_| [] as [&[u8]; 0];
+            self.auth
+                .permissions()
+                .check_txn((&info).into(), &request, &keys)?;
+            let response = apply::read_only_txn(&self.store, &request)?;
+            self.auth.still_current(info.as_ref())?;
+            response
         } else {
-            expect_response!(self.propose(Op::Txn(request)).await?, Txn)
+            let response = self.propose_for(caller, Op::Txn(request)).await?;
+            expect_response!(response, Txn)
         };
         self.fill(&mut response.header);
         Ok(response)

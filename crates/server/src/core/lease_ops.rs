@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use api::etcdserverpb as pb;
 use apply::{Op, Response};
+use auth::AuthInfo;
 use lease::Renewal;
 
 use super::Member;
 use super::kv_ops::expect_response;
+use crate::frontend::{Caller, Need};
 
 /// How long a renewal waits for this member to apply what is committed before the lease counts as unknown.
 const APPLY_WAIT: Duration = Duration::from_secs(1);
@@ -18,12 +20,14 @@ impl Member {
     /// Grants a lease; id 0 lets this member choose one.
     pub async fn lease_grant(
         &self,
+        caller: &Caller,
         mut request: pb::LeaseGrantRequest,
     ) -> Result<pb::LeaseGrantResponse, api::Error> {
+        self.permit(caller, Need::User).await?;
         while request.id == 0 {
             request.id = (self.ids.next() & (i64::MAX as u64)) as i64;
         }
-        let response = self.propose(Op::LeaseGrant(request)).await?;
+        let response = self.propose_for(caller, Op::LeaseGrant(request)).await?;
         let mut response = expect_response!(response, LeaseGrant);
         self.fill(&mut response.header);
         Ok(response)
@@ -32,16 +36,28 @@ impl Member {
     /// Revokes a lease and deletes its keys.
     pub async fn lease_revoke(
         &self,
+        caller: &Caller,
         request: pb::LeaseRevokeRequest,
     ) -> Result<pb::LeaseRevokeResponse, api::Error> {
-        let response = self.propose(Op::LeaseRevoke(request)).await?;
+        self.permit(caller, Need::User).await?;
+        let op = Op::LeaseRevoke(request);
+        let response = self.propose_for(caller, op).await?;
         let mut response = expect_response!(response, LeaseRevoke);
         self.fill(&mut response.header);
         Ok(response)
     }
 
     /// Renews a lease; the answer is its TTL in seconds, 0 when there is no such lease.
-    pub async fn lease_renew(&self, id: i64) -> Result<i64, api::Error> {
+    pub async fn lease_renew(&self, caller: &Caller, id: i64) -> Result<i64, api::Error> {
+        if self.auth.enabled() {
+            self.permit(caller, Need::User).await?;
+            let info = self.identify(caller).await?;
+            let lessor = self.lessor();
+            let keys = |lease| lessor.keys(lease).into_iter().flatten();
+            self.auth
+                .permissions()
+                .check_lease_write((&info).into(), id, &keys)?;
+        }
         let deadline = tokio::time::Instant::now() + self.limits.request_timeout();
         let mut caught_up = false;
         loop {
@@ -96,15 +112,34 @@ impl Member {
     /// What is known of a lease.
     pub async fn lease_time_to_live(
         &self,
+        caller: &Caller,
         request: pb::LeaseTimeToLiveRequest,
     ) -> Result<pb::LeaseTimeToLiveResponse, api::Error> {
+        self.permit(caller, Need::User).await?;
         self.wait_applied_committed(APPLY_WAIT).await?;
+        let info = self.identify(caller).await?;
+        let response = self.time_to_live_now(info.as_ref(), &request)?;
+        self.auth.still_current(info.as_ref())?;
+        Ok(response)
+    }
+
+    fn time_to_live_now(
+        &self,
+        info: Option<&AuthInfo>,
+        request: &pb::LeaseTimeToLiveRequest,
+    ) -> Result<pb::LeaseTimeToLiveResponse, api::Error> {
         let mut response = pb::LeaseTimeToLiveResponse {
             header: Some(self.response_header()),
             id: request.id,
             ..Default::default()
         };
         let lessor = self.lessor();
+        if request.keys && self.auth.enabled() {
+            let keys = |lease| lessor.keys(lease).into_iter().flatten();
+            self.auth
+                .permissions()
+                .check_lease_read(info.into(), request.id, &keys)?;
+        }
         match lessor.time_to_live(request.id, self.now()) {
             Ok(time) => {
                 (response.ttl, response.granted_ttl) = (time.ttl, time.granted_ttl);
@@ -128,8 +163,20 @@ impl Member {
     }
 
     /// The ids of all leases, those that end first at the front.
-    pub fn lease_leases(&self) -> Vec<i64> {
+    pub async fn lease_leases(&self, caller: &Caller) -> Result<Vec<i64>, api::Error> {
+        self.permit(caller, Need::User).await?;
+        let info = self.identify(caller).await?;
         let listing = self.lessor().leases();
-        listing.sorted()
+        let leases = listing.sorted();
+        if self.auth.enabled() {
+            let lessor = self.lessor();
+            let keys = |lease| lessor.keys(lease).into_iter().flatten();
+            let permissions = self.auth.permissions();
+            for id in &leases {
+                permissions.check_lease_read((&info).into(), *id, &keys)?;
+            }
+        }
+        self.auth.still_current(info.as_ref())?;
+        Ok(leases)
     }
 }

@@ -4,11 +4,13 @@ use std::time::{Duration, Instant};
 
 use api::etcdserverpb::ResponseHeader;
 use apply::{AlarmView, Op, Quota, Request, Response};
+use auth::AuthInfo;
 use cluster::Membership;
 use consensus::Proposal;
 use lease::Lessor;
 
 use super::{Bulk, IdGenerator, Pending, Reads};
+use crate::frontend::Caller;
 use crate::metrics::Metrics;
 
 /// Committed but not applied entries at which a member stops taking proposals.
@@ -49,6 +51,8 @@ pub struct MemberParts {
     pub quota: Quota,
     pub hub: Arc<watch::Hub>,
     pub bulk: Bulk,
+    pub auth: Arc<auth::AuthView>,
+    pub passwords: auth::PasswordPool,
     pub epoch: Instant,
     pub applied: u64,
     pub metrics: Arc<Metrics>,
@@ -72,6 +76,8 @@ pub struct Member {
     pub(crate) quota: Quota,
     pub(crate) hub: Arc<watch::Hub>,
     pub(crate) bulk: Bulk,
+    pub(crate) auth: Arc<auth::AuthView>,
+    pub(crate) passwords: auth::PasswordPool,
     pub(crate) pending: Pending,
     pub(crate) reads: Reads,
     pub(crate) metrics: Arc<Metrics>,
@@ -105,6 +111,8 @@ impl Member {
             quota: parts.quota,
             hub: parts.hub,
             bulk: parts.bulk,
+            auth: parts.auth,
+            passwords: parts.passwords,
             metrics: parts.metrics,
             pending: Pending::default(),
             reads: Reads::default(),
@@ -184,25 +192,47 @@ impl Member {
         }
     }
 
-    /// Proposes a request and waits until it is applied here.
+    /// Proposes a request on the member's own behalf and waits until it is applied here.
     pub(crate) async fn propose(&self, op: Op) -> Result<Response, api::Error> {
+        self.may_propose()?;
+        self.propose_by(None, op).await
+    }
+
+    /// Proposes a request of somebody, whose name goes with it, and waits until it is applied here.
+    pub(crate) async fn propose_for(
+        &self,
+        caller: &Caller,
+        op: Op,
+    ) -> Result<Response, api::Error> {
+        self.may_propose()?;
+        let info = self.identify(caller).await?;
+        self.propose_by(info, op).await
+    }
+
+    fn may_propose(&self) -> Result<(), api::Error> {
         if self.is_stopping() {
             return Err(api::Error::Stopped);
         }
         if self.node.status().committed > self.applied() + MAX_APPLY_GAP {
             return Err(api::Error::TooManyRequests);
         }
+        Ok(())
+    }
+
+    async fn propose_by(&self, info: Option<AuthInfo>, op: Op) -> Result<Response, api::Error> {
         let id = self.ids.next();
-        let data = apply::encode(id, &op);
+        let request = Request {
+            id,
+            username: info
+                .as_ref()
+                .map_or_else(String::new, |info| info.username.to_string()),
+            auth_revision: info.map_or(0, |info| info.revision),
+            op,
+        };
+        let data = apply::encode(&request);
         if data.len() > self.limits.max_request_bytes {
             return Err(api::Error::RequestTooLarge);
         }
-        let request = Request {
-            id,
-            username: String::new(),
-            auth_revision: 0,
-            op,
-        };
         let wait = self.pending.register(id, Some(request), Instant::now());
         if let Err(refused) = self.node.propose(vec![Proposal { id, data }]) {
             let error = if refused.stopped {

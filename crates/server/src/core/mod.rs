@@ -4,6 +4,7 @@
 //! replicated state; [`background`] does what a member does unasked.
 
 pub mod applier;
+mod auth_ops;
 pub mod background;
 mod bulk;
 mod cluster_ops;

@@ -10,6 +10,7 @@ use tonic::{Code, Status};
 
 use super::frame::{Encoding, Messages};
 use super::method::Method;
+use crate::frontend::Caller;
 
 /// A request whose headers were read.
 #[derive(Debug)]
@@ -41,6 +42,19 @@ impl Call {
         self.headers
             .get("hasleader")
             .is_some_and(|value| value == "true")
+    }
+
+    /// Who calls, by what the headers show.
+    pub fn caller(&self) -> Caller {
+        let header = |name: &str| {
+            let value = self.headers.get(name)?;
+            // What is no text is no token that ever was.
+            Some(std::str::from_utf8(value.as_bytes()).unwrap_or("?"))
+        };
+        match auth::credentials(header, None) {
+            auth::Credentials::Token(token) => Caller::Token(token.into()),
+            _ => Caller::Nobody,
+        }
     }
 
     /// The client's version as it tells it, for a metric.

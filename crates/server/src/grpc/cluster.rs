@@ -5,7 +5,7 @@ use tonic::Status;
 
 use super::call::Call;
 use super::services::Services;
-use crate::frontend::Frontend;
+use crate::frontend::{Frontend, Need};
 use crate::metrics::Tally;
 
 impl<F: Frontend> Services<F> {
@@ -15,6 +15,7 @@ impl<F: Frontend> Services<F> {
         tally: &Tally,
     ) -> Result<pb::MemberListResponse, Status> {
         let request: pb::MemberListRequest = self.receive(call, tally).await?;
+        self.member.permit(&call.caller(), Need::User).await?;
         let members = self.member.member_list(request.linearizable).await?;
         let header = pb::ResponseHeader {
             revision: 0,

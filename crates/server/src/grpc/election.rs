@@ -12,7 +12,7 @@ use watch::{Body, EventKind, WatchSpec};
 use super::call::Call;
 use super::recipe::{self, Leave, Line};
 use super::services::{Sender, Services, only_message};
-use crate::frontend::Frontend;
+use crate::frontend::{Caller, Frontend};
 use crate::metrics::Tally;
 
 impl<F: Frontend> Services<F> {
@@ -25,16 +25,20 @@ impl<F: Frontend> Services<F> {
     ) -> Result<electionpb::CampaignResponse, Status> {
         let request: electionpb::CampaignRequest = self.receive(call, tally).await?;
         let electionpb::CampaignRequest { name, lease, value } = request;
-        let lease = self.session(lease).await?;
+        let caller = &call.caller();
+        let lease = self.session(caller, lease).await?;
         let line = Line::new(&name);
         let key = line.key(lease);
         let entered = self
-            .recipe_txn(recipe::if_created(
-                key.clone(),
-                0,
-                vec![recipe::put(key.clone(), value.clone(), lease)],
-                vec![recipe::read(recipe::get(key.clone()))],
-            ))
+            .recipe_txn(
+                caller,
+                recipe::if_created(
+                    key.clone(),
+                    0,
+                    vec![recipe::put(key.clone(), value.clone(), lease)],
+                    vec![recipe::read(recipe::get(key.clone()))],
+                ),
+            )
             .await?;
         let old = recipe::pair_read(&entered, 0);
         let leader = LeaderKey {
@@ -47,13 +51,13 @@ impl<F: Frontend> Services<F> {
             lease,
         };
         if old.is_some_and(|old| old.value_slice() != value)
-            && let Err(status) = self.set_value(&leader, value, lease).await
+            && let Err(status) = self.set_value(caller, &leader, value, lease).await
         {
             // Who may not change its value is not to lead with the old one.
-            let _ = self.recipe_txn(resignation(&leader)).await;
+            let _ = self.recipe_txn(caller, resignation(&leader)).await;
             return Err(status);
         }
-        self.wait_to_lead(&line, &leader).await?;
+        self.wait_to_lead(caller, &line, &leader).await?;
         Ok(electionpb::CampaignResponse {
             header: entered.header,
             leader: Some(leader),
@@ -62,10 +66,16 @@ impl<F: Frontend> Services<F> {
 
     /// Waits for those who came before. A caller that goes away resigns; one that is told an error does not, and may
     /// campaign again.
-    async fn wait_to_lead(&self, line: &Line, leader: &LeaderKey) -> Result<(), Status> {
+    async fn wait_to_lead(
+        &self,
+        caller: &Caller,
+        line: &Line,
+        leader: &LeaderKey,
+    ) -> Result<(), Status> {
         let (member, request) = (Arc::clone(&self.member), resignation(leader));
-        let leave = Leave::new(async move { member.txn(request).await.map(drop) });
-        let waited = self.wait_for_turn(line, leader.rev).await;
+        let leaver = caller.clone();
+        let leave = Leave::new(async move { member.txn(&leaver, request).await.map(drop) });
+        let waited = self.wait_for_turn(caller, line, leader.rev).await;
         leave.never();
         waited
     }
@@ -78,20 +88,24 @@ impl<F: Frontend> Services<F> {
     ) -> Result<electionpb::ProclaimResponse, Status> {
         let request: electionpb::ProclaimRequest = self.receive(call, tally).await?;
         let leader = request.leader.ok_or_else(no_leader_key)?;
-        let lease = self.session(leader.lease).await?;
-        let header = self.set_value(&leader, request.value, lease).await?;
+        let caller = &call.caller();
+        let lease = self.session(caller, leader.lease).await?;
+        let header = self
+            .set_value(caller, &leader, request.value, lease)
+            .await?;
         Ok(electionpb::ProclaimResponse { header })
     }
 
     async fn set_value(
         &self,
+        caller: &Caller,
         leader: &LeaderKey,
         value: Bytes,
         lease: i64,
     ) -> Result<Option<pb::ResponseHeader>, Status> {
         let put = recipe::put(leader.key.clone(), value, lease);
         let request = recipe::if_created(leader.key.clone(), leader.rev, vec![put], Vec::new());
-        let response = self.recipe_txn(request).await?;
+        let response = self.recipe_txn(caller, request).await?;
         if response.succeeded {
             Ok(response.header)
         } else {
@@ -108,8 +122,9 @@ impl<F: Frontend> Services<F> {
         let request: electionpb::ResignRequest = self.receive(call, tally).await?;
         let leader = request.leader.ok_or_else(no_leader_key)?;
         // As in etcd, a caller without lease gets one even here.
-        self.session(leader.lease).await?;
-        let response = self.recipe_txn(resignation(&leader)).await?;
+        let caller = &call.caller();
+        self.session(caller, leader.lease).await?;
+        let response = self.recipe_txn(caller, resignation(&leader)).await?;
         Ok(electionpb::ResignResponse {
             header: response.header,
         })
@@ -122,7 +137,9 @@ impl<F: Frontend> Services<F> {
         tally: &Tally,
     ) -> Result<electionpb::LeaderResponse, Status> {
         let electionpb::LeaderRequest { name } = self.receive(call, tally).await?;
-        let found = self.recipe_range(Line::new(&name).first()).await?;
+        let found = self
+            .recipe_range(&call.caller(), Line::new(&name).first())
+            .await?;
         let kv = found.kvs.into_iter().next();
         if kv.is_none() {
             return Err(Status::unknown("election: no leader"));
@@ -142,8 +159,9 @@ impl<F: Frontend> Services<F> {
     ) -> Result<(), Status> {
         let electionpb::LeaderRequest { name } = only_message(&mut call, &out.tally).await?;
         let line = Line::new(&name);
+        let caller = &call.caller();
         loop {
-            let found = self.recipe_range(line.first()).await;
+            let found = self.recipe_range(caller, line.first()).await;
             let found = found.map_err(|_| closed_early())?;
             let leading = match found.kvs.into_iter().next() {
                 Some(kv) => electionpb::LeaderResponse {
@@ -152,21 +170,23 @@ impl<F: Frontend> Services<F> {
                 },
                 None => {
                     let next = recipe::revision(found.header.as_ref()) + 1;
-                    self.next_arrival(&line, next).await?
+                    self.next_arrival(caller, &line, next).await?
                 }
             };
             out.send(&leading).await;
-            self.follow(leading, &out).await?;
+            self.follow(caller, leading, &out).await?;
         }
     }
 
     /// Waits for the first one to enter an empty line.
     async fn next_arrival(
         &self,
+        caller: &Caller,
         line: &Line,
         start_revision: i64,
     ) -> Result<electionpb::LeaderResponse, Status> {
-        let mut changes = self.changes(line.arrivals(start_revision))?;
+        let spec = line.arrivals(start_revision);
+        let mut changes = self.changes(caller, spec, closed_early).await?;
         loop {
             match self.next_change(&mut changes).await?.body {
                 Body::Created | Body::Progress => {}
@@ -189,14 +209,16 @@ impl<F: Frontend> Services<F> {
     /// Sends each new value of a leader until its key is deleted.
     async fn follow(
         &self,
+        caller: &Caller,
         leading: electionpb::LeaderResponse,
         out: &Sender,
     ) -> Result<(), Status> {
-        let mut changes = self.changes(WatchSpec {
+        let spec = WatchSpec {
             key: leading.kv.map(|kv| kv.key()).unwrap_or_default(),
             start_revision: recipe::revision(leading.header.as_ref()) + 1,
             ..WatchSpec::default()
-        })?;
+        };
+        let mut changes = self.changes(caller, spec, closed_early).await?;
         loop {
             let item = self.next_change(&mut changes).await?;
             match item.body {

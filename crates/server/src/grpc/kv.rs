@@ -10,7 +10,7 @@ use super::frame;
 use super::pieces::Pieces;
 use super::services::Services;
 use super::validate;
-use crate::frontend::Frontend;
+use crate::frontend::{Frontend, Need};
 use crate::metrics::Tally;
 
 impl<F: Frontend> Services<F> {
@@ -23,7 +23,7 @@ impl<F: Frontend> Services<F> {
             .receive_unless(call, tally, |range: &pb::RangeRequest| !range.serializable)
             .await?;
         validate::range(&request)?;
-        let response = self.member.range(request).await?;
+        let response = self.member.range(&call.caller(), request).await?;
         self.metrics.mvcc.ranges.inc();
         Ok(match Pieces::of(response) {
             Ok(mut pieces) => {
@@ -47,7 +47,7 @@ impl<F: Frontend> Services<F> {
         let request: pb::PutRequest = self.receive(call, tally).await?;
         self.member.check_quota(apply::put_cost(&request))?;
         validate::put(&request)?;
-        Ok(self.member.put(request).await?)
+        Ok(self.member.put(&call.caller(), request).await?)
     }
 
     pub(super) async fn delete_range(
@@ -57,7 +57,7 @@ impl<F: Frontend> Services<F> {
     ) -> Result<pb::DeleteRangeResponse, Status> {
         let request = self.receive(call, tally).await?;
         validate::delete_range(&request)?;
-        Ok(self.member.delete_range(request).await?)
+        Ok(self.member.delete_range(&call.caller(), request).await?)
     }
 
     pub(super) async fn txn(
@@ -69,7 +69,7 @@ impl<F: Frontend> Services<F> {
         self.member.check_quota(apply::txn_cost(&request))?;
         validate::txn(&request, self.settings.max_txn_ops)?;
         let reads = only_reads(&request);
-        let response = self.member.txn(request).await?;
+        let response = self.member.txn(&call.caller(), request).await?;
         if reads {
             // Others are counted where they are applied.
             self.metrics.mvcc.count_txn(&response);
@@ -83,6 +83,7 @@ impl<F: Frontend> Services<F> {
         tally: &Tally,
     ) -> Result<pb::CompactionResponse, Status> {
         let request = self.receive(call, tally).await?;
+        self.member.permit(&call.caller(), Need::Root).await?;
         Ok(self.member.compact(request).await?)
     }
 }

@@ -19,7 +19,7 @@ impl<F: Frontend> Services<F> {
     ) -> Result<pb::LeaseGrantResponse, Status> {
         let request = self.receive(call, tally).await?;
         self.member.check_quota(apply::Quota::LEASE_COST)?;
-        Ok(self.member.lease_grant(request).await?)
+        Ok(self.member.lease_grant(&call.caller(), request).await?)
     }
 
     pub(super) async fn lease_revoke(
@@ -28,7 +28,7 @@ impl<F: Frontend> Services<F> {
         tally: &Tally,
     ) -> Result<pb::LeaseRevokeResponse, Status> {
         let request = self.receive(call, tally).await?;
-        Ok(self.member.lease_revoke(request).await?)
+        Ok(self.member.lease_revoke(&call.caller(), request).await?)
     }
 
     pub(super) async fn lease_time_to_live(
@@ -37,7 +37,10 @@ impl<F: Frontend> Services<F> {
         tally: &Tally,
     ) -> Result<pb::LeaseTimeToLiveResponse, Status> {
         let request = self.receive(call, tally).await?;
-        Ok(self.member.lease_time_to_live(request).await?)
+        Ok(self
+            .member
+            .lease_time_to_live(&call.caller(), request)
+            .await?)
     }
 
     pub(super) async fn lease_leases(
@@ -48,7 +51,8 @@ impl<F: Frontend> Services<F> {
         let pb::LeaseLeasesRequest {} = self.receive(call, tally).await?;
         let leases = self
             .member
-            .lease_leases()
+            .lease_leases(&call.caller())
+            .await?
             .into_iter()
             .map(|id| pb::LeaseStatus { id })
             .collect();
@@ -64,6 +68,7 @@ impl<F: Frontend> Services<F> {
         mut call: Call,
         out: Sender,
     ) -> Result<(), Status> {
+        let caller = call.caller();
         loop {
             let next = tokio::select! {
                 next = call.messages.next::<pb::LeaseKeepAliveRequest>() => next?,
@@ -75,7 +80,7 @@ impl<F: Frontend> Services<F> {
             out.tally.received(length);
             // The header tells the state before the renewal.
             let header = Some(self.member.header());
-            let ttl = self.member.lease_renew(request.id).await?;
+            let ttl = self.member.lease_renew(&caller, request.id).await?;
             if ttl > 0 {
                 self.metrics.lease.renewed.inc();
             }

@@ -12,7 +12,7 @@ use tonic::{Code, Status};
 
 use super::call::Call;
 use super::services::{Sender, Services, only_message};
-use crate::frontend::Frontend;
+use crate::frontend::{Frontend, Need};
 use crate::metrics::Tally;
 
 /// Most bytes of the database in one message of a snapshot.
@@ -29,6 +29,12 @@ impl<F: Frontend> Services<F> {
         if AlarmAction::try_from(request.action).is_err() {
             return Err(Error::UnknownMethod.into());
         }
+        let need = if request.action == AlarmAction::Get as i32 {
+            Need::User
+        } else {
+            Need::Root
+        };
+        self.member.permit(&call.caller(), need).await?;
         Ok(self.member.alarm(request).await?)
     }
 
@@ -38,6 +44,7 @@ impl<F: Frontend> Services<F> {
         tally: &Tally,
     ) -> Result<pb::StatusResponse, Status> {
         let pb::StatusRequest {} = self.receive_unless(call, tally, |_| false).await?;
+        self.member.permit(&call.caller(), Need::User).await?;
         Ok(self.member.status())
     }
 
@@ -47,6 +54,7 @@ impl<F: Frontend> Services<F> {
         tally: &Tally,
     ) -> Result<pb::DefragmentResponse, Status> {
         let pb::DefragmentRequest {} = self.receive(call, tally).await?;
+        self.member.permit(&call.caller(), Need::Root).await?;
         self.member.defragment().await?;
         Ok(pb::DefragmentResponse { header: None })
     }
@@ -57,6 +65,7 @@ impl<F: Frontend> Services<F> {
         tally: &Tally,
     ) -> Result<pb::HashResponse, Status> {
         let pb::HashRequest {} = self.receive(call, tally).await?;
+        self.member.permit(&call.caller(), Need::Root).await?;
         let started = Instant::now();
         let hash = self.member.hash().await?;
         self.metrics
@@ -75,6 +84,7 @@ impl<F: Frontend> Services<F> {
         tally: &Tally,
     ) -> Result<pb::HashKvResponse, Status> {
         let request: pb::HashKvRequest = self.receive(call, tally).await?;
+        self.member.permit(&call.caller(), Need::Root).await?;
         let started = Instant::now();
         let response = self.member.hash_kv(request.revision).await?;
         self.metrics
@@ -90,6 +100,7 @@ impl<F: Frontend> Services<F> {
         tally: &Tally,
     ) -> Result<pb::MoveLeaderResponse, Status> {
         let request: pb::MoveLeaderRequest = self.receive(call, tally).await?;
+        self.member.permit(&call.caller(), Need::Root).await?;
         self.member.move_leader(request.target_id).await?;
         Ok(pb::MoveLeaderResponse { header: None })
     }
@@ -102,6 +113,7 @@ impl<F: Frontend> Services<F> {
         out: Sender,
     ) -> Result<(), Status> {
         let pb::SnapshotRequest {} = only_message(&mut call, &out.tally).await?;
+        self.member.permit(&call.caller(), Need::Root).await?;
         let started = Instant::now();
         let mut snapshot = self.member.snapshot().await?;
         let mut digest = Sha256::new();

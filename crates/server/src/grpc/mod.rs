@@ -8,6 +8,7 @@
 //! a copy, lists leave piece by piece, and refusals have grpc-go's words, which clients know. HTTP/2 below it is
 //! hyper's.
 
+mod auth;
 mod body;
 mod call;
 mod cluster;

@@ -24,8 +24,9 @@ impl<F: Frontend> Services<F> {
     ) -> Result<(), Status> {
         let request: pb::RangeRequest = only_message(&mut call, &out.tally).await?;
         validate::range_stream(&request)?;
+        let caller = call.caller();
         if request.count_only {
-            let response = self.member.range(request).await?;
+            let response = self.member.range(&caller, request).await?;
             out.send(&pb::RangeStreamResponse {
                 range_response: Some(response),
             })
@@ -37,7 +38,7 @@ impl<F: Frontend> Services<F> {
             if self.stop.is_cancelled() {
                 return Err(Error::Stopped.into());
             }
-            let response = reader.accept(self.member.range(next).await?);
+            let response = reader.accept(self.member.range(&caller, next).await?);
             let length = out
                 .send(&pb::RangeStreamResponse {
                     range_response: Some(response),

@@ -19,7 +19,7 @@ use watch::{Body, Filters, StreamConfig, StreamReceiver, WatchItem, WatchSpec};
 
 use super::services::Services;
 use super::validate;
-use crate::frontend::Frontend;
+use crate::frontend::{Caller, Frontend, Need};
 
 /// Seconds that a lease has which is granted because the caller brings none. Nobody renews it.
 const LEASE_TTL: i64 = 60;
@@ -171,7 +171,7 @@ pub(super) fn raw(error: Error) -> Status {
 
 impl<F: Frontend> Services<F> {
     /// The lease that a turn is to live with: the caller's, or a new one.
-    pub(super) async fn session(&self, lease: i64) -> Result<i64, Status> {
+    pub(super) async fn session(&self, caller: &Caller, lease: i64) -> Result<i64, Status> {
         if lease != 0 {
             return Ok(lease);
         }
@@ -181,7 +181,7 @@ impl<F: Frontend> Services<F> {
         };
         let granted = async {
             self.member.check_quota(apply::Quota::LEASE_COST)?;
-            self.member.lease_grant(request).await
+            self.member.lease_grant(caller, request).await
         };
         Ok(granted.await.map_err(raw)?.id)
     }
@@ -189,12 +189,13 @@ impl<F: Frontend> Services<F> {
     /// Runs a transaction, with all checks that a client's one gets.
     pub(super) async fn recipe_txn(
         &self,
+        caller: &Caller,
         request: pb::TxnRequest,
     ) -> Result<pb::TxnResponse, Status> {
         let response = async {
             self.member.check_quota(apply::txn_cost(&request))?;
             validate::txn(&request, self.settings.max_txn_ops)?;
-            self.member.txn(request).await
+            self.member.txn(caller, request).await
         };
         response.await.map_err(raw)
     }
@@ -202,28 +203,39 @@ impl<F: Frontend> Services<F> {
     /// Reads.
     pub(super) async fn recipe_range(
         &self,
+        caller: &Caller,
         request: pb::RangeRequest,
     ) -> Result<pb::RangeResponse, Status> {
-        let response = self.member.range(request).await.map_err(raw)?;
+        let response = self.member.range(caller, request).await.map_err(raw)?;
         self.metrics.mvcc.ranges.inc();
         Ok(response)
     }
 
     /// Waits until nobody is before the key that was created at this revision.
-    pub(super) async fn wait_for_turn(&self, line: &Line, created: i64) -> Result<(), Status> {
+    pub(super) async fn wait_for_turn(
+        &self,
+        caller: &Caller,
+        line: &Line,
+        created: i64,
+    ) -> Result<(), Status> {
         loop {
-            let found = self.recipe_range(line.before(created)).await?;
+            let found = self.recipe_range(caller, line.before(created)).await?;
             let Some(before) = found.kvs.first() else {
                 return Ok(());
             };
             let next = revision(found.header.as_ref()) + 1;
-            self.wait_deleted(before.key(), next).await?;
+            self.wait_deleted(caller, before.key(), next).await?;
         }
     }
 
     /// Waits until a key was deleted at this revision or later; may return sooner, so the caller looks again.
-    async fn wait_deleted(&self, key: Bytes, start_revision: i64) -> Result<(), Status> {
-        let mut changes = self.changes(WatchSpec {
+    async fn wait_deleted(
+        &self,
+        caller: &Caller,
+        key: Bytes,
+        start_revision: i64,
+    ) -> Result<(), Status> {
+        let spec = WatchSpec {
             key,
             start_revision,
             filters: Filters {
@@ -231,20 +243,31 @@ impl<F: Frontend> Services<F> {
                 ..Filters::default()
             },
             ..WatchSpec::default()
-        })?;
+        };
+        let lost = || Status::unknown("lost watcher waiting for delete");
+        let mut changes = self.changes(caller, spec, lost).await?;
         loop {
             match self.next_change(&mut changes).await?.body {
                 Body::Created | Body::Progress => {}
                 Body::Events(_) | Body::Compacted { .. } => return Ok(()),
                 Body::Refused { .. } | Body::Canceled => {
-                    return Err(Status::unknown("lost watcher waiting for delete"));
+                    return Err(lost());
                 }
             }
         }
     }
 
-    /// Opens a stream with one watcher.
-    pub(super) fn changes(&self, spec: WatchSpec) -> Result<StreamReceiver, Status> {
+    /// Opens a stream with one watcher; `refused` is what a caller is told who may not have it.
+    pub(super) async fn changes(
+        &self,
+        caller: &Caller,
+        spec: WatchSpec,
+        refused: impl FnOnce() -> Status,
+    ) -> Result<StreamReceiver, Status> {
+        let need = Need::Watch(&spec.key, &spec.end);
+        if self.member.permit(caller, need).await.is_err() {
+            return Err(refused());
+        }
         let (control, receiver) = self.member.watch_hub().stream(StreamConfig::default());
         // The first request of a stream is always taken, unless the hub has ended.
         control.create(spec).map_err(|_| Error::Stopped)?;

@@ -12,7 +12,7 @@ use watch::{StreamConfig, StreamControl, WatchItem};
 
 use super::call::Call;
 use super::services::{Sender, Services};
-use crate::frontend::Frontend;
+use crate::frontend::{Caller, Frontend, Need};
 
 impl<F: Frontend> Services<F> {
     /// Serves a stream until the client cancels it; a client that only ends its own side gets events on and on.
@@ -20,6 +20,7 @@ impl<F: Frontend> Services<F> {
         let (control, mut receiver) = self.member.watch_hub().stream(StreamConfig::default());
         let mut ticks = ticker(self.settings.watch_progress_interval);
         let mut half_closed = false;
+        let caller = call.caller();
         loop {
             tokio::select! {
                 item = receiver.recv() => match item {
@@ -29,7 +30,11 @@ impl<F: Frontend> Services<F> {
                 request = next_request(&control, &mut call), if !half_closed => match request {
                     Ok(Some((request, length))) => {
                         out.tally.received(length);
-                        take_request(&control, request)?;
+                        if let Some(refusal) = self.refusal(&caller, &request).await {
+                            out.send(&refusal).await;
+                        } else {
+                            take_request(&control, request)?;
+                        }
                     }
                     Ok(None) => half_closed = true,
                     Err(status) if status.code() == Code::Cancelled => {
@@ -41,6 +46,31 @@ impl<F: Frontend> Services<F> {
                 () = self.stop.cancelled() => return Err(Error::Stopped.into()),
             }
         }
+    }
+
+    /// The answer to the creation of a watcher on what its creator may not read. Nobody asks again later.
+    async fn refusal(
+        &self,
+        caller: &Caller,
+        request: &pb::WatchRequest,
+    ) -> Option<pb::WatchResponse> {
+        let Some(RequestUnion::CreateRequest(create)) = &request.request_union else {
+            return None;
+        };
+        let need = Need::Watch(&create.key, &create.range_end);
+        let error = self.member.permit(caller, need).await.err()?;
+        Some(pb::WatchResponse {
+            header: Some(self.member.header()),
+            watch_id: -1,
+            created: true,
+            canceled: true,
+            cancel_reason: format!(
+                "rpc error: code = {:?} desc = {}",
+                error.code(),
+                error.text()
+            ),
+            ..Default::default()
+        })
     }
 
     async fn send_item(&self, item: WatchItem, out: &Sender) {

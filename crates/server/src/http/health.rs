@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use super::reply::{self, Reply};
 use super::{Endpoints, query};
-use crate::frontend::Frontend;
+use crate::frontend::{Caller, Frontend};
 
 impl<F: Frontend> Endpoints<F> {
     pub(super) async fn health(&self, query: Option<&str>) -> Reply {
@@ -58,7 +58,7 @@ impl<F: Frontend> Endpoints<F> {
             serializable,
             ..Default::default()
         };
-        self.member.range(request).await.map(drop)
+        self.member.range(&Caller::Root, request).await.map(drop)
     }
 }
 

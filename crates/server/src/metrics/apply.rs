@@ -67,7 +67,7 @@ pub fn op_name(op: &Op) -> &'static str {
         Op::ClusterMemberAttrSet(_) => "ClusterMemberAttrSet",
         Op::DowngradeInfoSet(_) => "DowngradeInfoSet",
         Op::DowngradeVersionTest => "DowngradeVersionTest",
-        Op::Auth(_) => "Auth",
+        Op::Auth(op) => op.name(),
         Op::Skipped => "Skipped",
     }
 }
@@ -84,7 +84,7 @@ impl super::Metrics {
             Response::Txn(txn) => self.mvcc.count_txn(txn),
             Response::LeaseGrant(grant) => self.lease.granted(grant.ttl),
             Response::LeaseRevoke(_) => self.lease.revoked.inc(),
-            Response::Compaction(_) | Response::Alarm(_) | Response::Done => {}
+            Response::Compaction(_) | Response::Alarm(_) | Response::Auth(_) | Response::Done => {}
         }
     }
 }

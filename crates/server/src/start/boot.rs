@@ -122,7 +122,6 @@ pub fn boot(
         "recovered v3 backend"
     );
     check_storage_version(&backend, had_database)?;
-    checks::auth_is_off(&backend)?;
     let opened = Opened {
         fs,
         dirs: &dirs,

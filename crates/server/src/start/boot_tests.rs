@@ -6,7 +6,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use api::etcdserverpb as pb;
-use backend::{Bucket, Op, Position};
+use auth::AuthOp;
+use backend::Bucket;
 use bytes::Bytes;
 use disk::{Fs, RealFs};
 
@@ -15,6 +16,7 @@ use super::launch::{LaunchOptions, Running, launch};
 use super::observe::DiskObserver;
 use super::{DataDir, SERVER_VERSION, StartError};
 use crate::core::applier::Event;
+use crate::frontend::Caller;
 use crate::metrics::Metrics;
 
 fn real() -> Arc<dyn Fs> {
@@ -57,6 +59,9 @@ fn launch_options() -> LaunchOptions {
         compaction_sleep: Duration::ZERO,
         lease_checkpoint: false,
         auto_compaction: None,
+        auth_token: "simple".into(),
+        auth_token_ttl: Duration::from_mins(5),
+        bcrypt_cost: 4,
     }
 }
 
@@ -113,7 +118,7 @@ impl Started {
             value: "v".into(),
             ..Default::default()
         };
-        let answer = run(self.running.member.put(request)).unwrap();
+        let answer = run(self.running.member.put(&Caller::Nobody, request)).unwrap();
         answer.header.unwrap().revision
     }
 
@@ -122,7 +127,10 @@ impl Started {
             key: Bytes::copy_from_slice(key.as_bytes()),
             ..Default::default()
         };
-        run(self.running.member.range(request)).unwrap().count == 1
+        run(self.running.member.range(&Caller::Nobody, request))
+            .unwrap()
+            .count
+            == 1
     }
 
     fn stop(self) {
@@ -324,63 +332,45 @@ fn a_database_without_its_log_is_not_taken_into_a_new_cluster() {
 }
 
 #[test]
-fn a_directory_with_auth_enabled_is_refused_and_one_with_auth_off_is_not() {
+fn users_and_what_they_may_do_survive_a_restart_that_replays_the_log() {
     let home = tempfile::tempdir().unwrap();
     let member = start(home.path());
     member.put("a");
-    member.stop();
-    let set = |value: u8| {
-        let config = backend::Config::new(DataDir::new(home.path(), None).db());
-        let (backend, writer) = backend::open(real(), config).unwrap();
-        let op = Op::Put {
-            bucket: Bucket::Auth,
-            key: "authEnabled".into(),
-            value: vec![value].into(),
-        };
-        backend.background(vec![op]).wait().unwrap();
-        drop(writer);
-        backend.close().unwrap();
-    };
-    set(1);
-    let text = refused(home.path());
-    assert!(text.starts_with("authentication is enabled"), "{text}");
-    set(0);
-    let member = start(home.path());
-    assert!(member.has("a"));
-    member.stop();
-}
-
-#[test]
-fn an_auth_request_in_the_log_stops_the_member_and_says_why() {
-    let home = tempfile::tempdir().unwrap();
-    let member = start(home.path());
-    let request = pb::InternalRaftRequest {
-        header: Some(pb::RequestHeader {
-            id: 77,
-            ..Default::default()
-        }),
-        auth_user_add: Some(pb::AuthUserAddRequest::default()),
+    let auth = |op| run(member.running.member.auth(&Caller::Nobody, op)).unwrap();
+    auth(AuthOp::UserAdd(pb::AuthUserAddRequest {
+        name: "root".into(),
+        password: "secret".into(),
         ..Default::default()
+    }));
+    auth(AuthOp::UserGrantRole(pb::AuthUserGrantRoleRequest {
+        user: "root".into(),
+        role: "root".into(),
+    }));
+    auth(AuthOp::Enable(pb::AuthEnableRequest {}));
+    member.stop();
+
+    let member = start(home.path());
+    let login = |password: &str| {
+        run(member.running.member.authenticate(pb::AuthenticateRequest {
+            name: "root".into(),
+            password: password.into(),
+        }))
     };
-    let data = prost::Message::encode_to_vec(&request).into();
-    let proposal = consensus::Proposal { id: 77, data };
-    member.running.member.node.propose(vec![proposal]).unwrap();
-    let Ok(Event::Fatal(error)) = member.events.recv_timeout(Duration::from_secs(10)) else {
-        panic!("the member must stop");
+    assert_eq!(login("wrong"), Err(api::Error::AuthFailed));
+    let caller = Caller::Token(login("secret").unwrap().into());
+    let read = |caller: &Caller| {
+        let request = pb::RangeRequest {
+            key: "a".into(),
+            ..Default::default()
+        };
+        run(member.running.member.range(caller, request)).map(|answer| answer.count)
     };
-    assert_eq!(error.exit_code(), 2);
-    let text = error.cause();
-    assert!(
-        text.contains("auth_user_add") && text.contains("no authentication"),
-        "{text}"
-    );
-    let before = member.running.member.backend.position();
-    member.running.stop();
-    // The entry was not passed over: another release finds it where it is.
-    let boot = try_boot(home.path()).unwrap();
-    assert_eq!(boot.backend.position(), before);
-    let at = before.map_or(0, |Position { index, .. }| index);
-    assert!(boot.start.entries.iter().any(|entry| entry.index > at));
+    assert_eq!(read(&caller), Ok(1));
+    assert_eq!(read(&Caller::Root), Ok(1));
+    assert_eq!(read(&Caller::Nobody), Err(api::Error::UserEmpty));
+    let forged = Caller::Token("abc.1".into());
+    assert_eq!(read(&forged), Err(api::Error::InvalidAuthToken));
+    member.stop();
 }
 
 #[test]
@@ -426,7 +416,12 @@ fn a_stop_in_the_middle_of_a_member_change_leaves_members_and_raft_in_agreement(
                 key: "k".into(),
                 ..Default::default()
             });
-            let data = apply::encode(id, &put);
+            let data = apply::encode(&apply::Request {
+                id,
+                username: String::new(),
+                auth_revision: 0,
+                op: put,
+            });
             let proposal = consensus::Proposal { id, data };
             node.propose(vec![proposal]).unwrap();
         }
@@ -446,15 +441,18 @@ fn a_read_that_comes_while_a_member_stops_is_answered() {
     let shared = Arc::clone(&member.running.member);
     member.stop();
     let answer = run(async {
-        let put = shared.put(pb::PutRequest {
-            key: "k".into(),
-            ..Default::default()
-        });
+        let put = shared.put(
+            &Caller::Nobody,
+            pb::PutRequest {
+                key: "k".into(),
+                ..Default::default()
+            },
+        );
         let limit = Duration::from_secs(5);
         (
             tokio::time::timeout(limit, put).await,
             tokio::time::timeout(limit, shared.linearizable()).await,
-            tokio::time::timeout(limit, shared.lease_renew(1)).await,
+            tokio::time::timeout(limit, shared.lease_renew(&Caller::Nobody, 1)).await,
         )
     });
     assert!(

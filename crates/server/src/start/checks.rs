@@ -1,12 +1,10 @@
 //! What a data directory must not look like when a member starts from it.
 
-use backend::{Backend, Bucket};
+use backend::Backend;
 use disk::Fs;
 use wal::WalSnapshot;
 
 use super::{DataDir, StartError};
-
-const AUTH_ENABLED: &[u8] = b"authEnabled";
 
 /// The log begins at a snapshot, so that what lies before it is in the database alone: without that file nothing
 /// can be started but a member that has forgotten everything. To be called before the file is created.
@@ -38,21 +36,6 @@ pub(super) fn no_foreign_database(dirs: &DataDir, backend: &Backend) -> Result<(
         position.index,
         dirs.wal.display()
     )))
-}
-
-/// This release has no authentication yet. Serving such a database would open it to everybody.
-pub(super) fn auth_is_off(backend: &Backend) -> Result<(), StartError> {
-    let enabled = backend
-        .get(Bucket::Auth, AUTH_ENABLED)
-        .map_err(|error| failed(error.to_string()))?;
-    if enabled.is_none_or(|value| value.as_ref() != [1]) {
-        return Ok(());
-    }
-    Err(failed(
-        "authentication is enabled in this data directory, and this release has none yet: it would serve the data to \
-         everybody"
-            .into(),
-    ))
 }
 
 fn failed(error: String) -> StartError {

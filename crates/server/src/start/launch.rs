@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use apply::{AlarmView, Parts, Quota, StateMachine};
+use auth::{AuthStore, AuthView, Cost, PasswordPool, PoolConfig, TokenConfig, TokenProvider};
 use consensus::{
     ApplyBatch, Events, LeadershipChange, NoPeers, Node, ReadError, ReadOutcome, WalStore, Wiring,
 };
@@ -39,6 +40,9 @@ pub struct LaunchOptions {
     pub compaction_sleep: Duration,
     pub lease_checkpoint: bool,
     pub auto_compaction: Option<config::AutoCompaction>,
+    pub auth_token: String,
+    pub auth_token_ttl: Duration,
+    pub bcrypt_cost: u32,
 }
 
 /// A running member.
@@ -124,7 +128,7 @@ impl consensus::Apply for ToApplier {
 ///
 /// `events` go to the main thread.
 pub fn launch(
-    boot: Boot,
+    mut boot: Boot,
     options: &LaunchOptions,
     metrics: &Arc<Metrics>,
     events: &Sender<Event>,
@@ -148,6 +152,17 @@ pub fn launch(
     let membership = Arc::new(RwLock::new(boot.membership));
     let alarms = Arc::new(AlarmView::default());
     let quota = Quota::new(options.quota_backend_bytes);
+    let tokens = TokenProvider::new(
+        TokenConfig::parse(&options.auth_token, options.auth_token_ttl)
+            .map_err(|error| failed(error.to_string()))?,
+        |path| std::fs::read(path),
+    )
+    .map_err(|error| failed(error.to_string()))?;
+    let auth = AuthView::new(tokens);
+    let cost = Cost::new(options.bcrypt_cost);
+    let users = AuthStore::open(boot.backend.as_ref(), &mut boot.db, Arc::clone(&auth), cost)
+        .map_err(|error| failed(error.to_string()))?;
+    let passwords = password_pool(cost).map_err(|error| failed(error.to_string()))?;
     let machine = StateMachine::new(Parts {
         member_id: boot.member_id,
         db: boot.db,
@@ -157,6 +172,7 @@ pub fn launch(
         membership: Arc::clone(&membership),
         quota,
         alarm_view: Arc::clone(&alarms),
+        auth: users,
     })
     .map_err(|error| failed(error.to_string()))?;
 
@@ -214,6 +230,8 @@ pub fn launch(
         quota,
         hub,
         bulk: Bulk::start().map_err(|error| failed(error.to_string()))?,
+        auth,
+        passwords,
         epoch,
         applied,
         metrics: Arc::clone(metrics),
@@ -256,6 +274,13 @@ pub fn launch(
         applier,
         background,
     })
+}
+
+fn password_pool(cost: Cost) -> std::io::Result<PasswordPool> {
+    let mut key = [0; 32];
+    aws_lc_rs::rand::fill(&mut key).map_err(|_| std::io::Error::other("no random numbers"))?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    PasswordPool::start(PoolConfig::new(cores, cost, key))
 }
 
 fn consensus_config(id: u64, options: &LaunchOptions, unix: Duration) -> consensus::Config {

@@ -38,9 +38,6 @@ const REFUSED: &[&str] = &[
 
 /// Flags that change nothing yet and without which a member is as safe as with them: a warning is enough.
 const WARNED: &[&str] = &[
-    "auth-token",
-    "auth-token-ttl",
-    "bcrypt-cost",
     "enable-distributed-tracing",
     "enable-grpc-gateway",
     "enable-pprof",
@@ -103,6 +100,10 @@ pub(super) fn program_options(config: &Config) -> Result<ProgramOptions, String>
             compaction_sleep: config.compaction_sleep_interval,
             lease_checkpoint: config.feature_gates.is_enabled(Feature::LeaseCheckpoint),
             auto_compaction: config.auto_compaction()?,
+            auth_token: config.auth_token.clone(),
+            auth_token_ttl: config.auth_token_ttl,
+            // Too large a number is as wrong as any other, and replaced like it.
+            bcrypt_cost: u32::try_from(config.bcrypt_cost).unwrap_or(u32::MAX),
         },
         listen_peer_urls: config.listen_peer_urls.clone(),
         listen_client_urls: config.listen_client_urls.clone(),

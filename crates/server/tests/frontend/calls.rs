@@ -391,8 +391,8 @@ async fn unknown_names_are_named() {
             "unknown method Nope for service etcdserverpb.KV",
         ),
         (
-            "/etcdserverpb.Auth/AuthStatus",
-            "unknown service etcdserverpb.Auth",
+            "/etcdserverpb.Oauth/AuthStatus",
+            "unknown service etcdserverpb.Oauth",
         ),
         (
             "/v3lockpb.Lock/Lick",

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use api::etcdserverpb as pb;
 use api::{Error, RawKv};
+use auth::{AuthOp, AuthResponse};
 use bytes::Bytes;
-use server::frontend::{Frontend, Gauges, RaftStatus, Snapshot, Versions};
+use server::frontend::{Caller, Frontend, Gauges, Need, RaftStatus, Snapshot, Versions};
 use server::grpc::{Services, Settings};
 use server::http::{ClientHandler, Endpoints, Filter, MetricsHandler, PeerHandler};
 use server::metrics::Metrics;
@@ -215,7 +216,23 @@ impl Frontend for Fake {
         }
     }
 
-    async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
+    async fn permit(&self, _: &Caller, _: Need<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn auth(&self, _: &Caller, _: AuthOp) -> Result<AuthResponse, Error> {
+        Err(Error::AuthNotEnabled)
+    }
+
+    async fn authenticate(&self, _: pb::AuthenticateRequest) -> Result<String, Error> {
+        Err(Error::AuthNotEnabled)
+    }
+
+    async fn range(
+        &self,
+        _: &Caller,
+        request: pb::RangeRequest,
+    ) -> Result<pb::RangeResponse, Error> {
         if self.stuck.load(Ordering::SeqCst) && !request.serializable {
             std::future::pending::<()>().await;
         }
@@ -224,7 +241,7 @@ impl Frontend for Fake {
         Ok(response)
     }
 
-    async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Error> {
+    async fn put(&self, _: &Caller, request: pb::PutRequest) -> Result<pb::PutResponse, Error> {
         self.note(Asked::Put(request));
         Ok(pb::PutResponse {
             header: Some(self.header()),
@@ -234,6 +251,7 @@ impl Frontend for Fake {
 
     async fn delete_range(
         &self,
+        _: &Caller,
         _: pb::DeleteRangeRequest,
     ) -> Result<pb::DeleteRangeResponse, Error> {
         Ok(pb::DeleteRangeResponse {
@@ -243,7 +261,7 @@ impl Frontend for Fake {
         })
     }
 
-    async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
+    async fn txn(&self, _: &Caller, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
         self.note(Asked::Txn(request));
         Ok(pb::TxnResponse {
             header: Some(self.header()),
@@ -258,6 +276,7 @@ impl Frontend for Fake {
 
     async fn lease_grant(
         &self,
+        _: &Caller,
         request: pb::LeaseGrantRequest,
     ) -> Result<pb::LeaseGrantResponse, Error> {
         let pb::LeaseGrantRequest { ttl, id } = request;
@@ -271,12 +290,13 @@ impl Frontend for Fake {
 
     async fn lease_revoke(
         &self,
+        _: &Caller,
         _: pb::LeaseRevokeRequest,
     ) -> Result<pb::LeaseRevokeResponse, Error> {
         Err(Error::LeaseNotFound)
     }
 
-    async fn lease_renew(&self, id: i64) -> Result<i64, Error> {
+    async fn lease_renew(&self, _: &Caller, id: i64) -> Result<i64, Error> {
         match id {
             0 => Err(Error::NoLeader),
             id if id < 0 => Ok(0),
@@ -286,6 +306,7 @@ impl Frontend for Fake {
 
     async fn lease_time_to_live(
         &self,
+        _: &Caller,
         request: pb::LeaseTimeToLiveRequest,
     ) -> Result<pb::LeaseTimeToLiveResponse, Error> {
         let header = Some(self.header());
@@ -297,8 +318,8 @@ impl Frontend for Fake {
         })
     }
 
-    fn lease_leases(&self) -> Vec<i64> {
-        vec![3, -4]
+    async fn lease_leases(&self, _: &Caller) -> Result<Vec<i64>, Error> {
+        Ok(vec![3, -4])
     }
 
     async fn member_list(&self, linearizable: bool) -> Result<Vec<pb::Member>, Error> {
