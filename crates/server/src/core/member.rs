@@ -8,7 +8,7 @@ use cluster::Membership;
 use consensus::Proposal;
 use lease::Lessor;
 
-use super::{Bulk, IdGenerator, Pending, Reads};
+use super::{Bulk, IdGenerator, Peers, Pending, Reads};
 use crate::metrics::Metrics;
 
 /// Committed but not applied entries at which a member stops taking proposals.
@@ -23,6 +23,8 @@ pub struct Limits {
     pub max_txn_ops: usize,
     /// One election timeout.
     pub election_timeout: Duration,
+    /// `--strict-reconfig-check`.
+    pub strict_reconfig: bool,
 }
 
 impl Limits {
@@ -49,6 +51,7 @@ pub struct MemberParts {
     pub quota: Quota,
     pub hub: Arc<watch::Hub>,
     pub bulk: Bulk,
+    pub peers: Peers,
     pub epoch: Instant,
     pub applied: u64,
     pub metrics: Arc<Metrics>,
@@ -72,6 +75,7 @@ pub struct Member {
     pub(crate) quota: Quota,
     pub(crate) hub: Arc<watch::Hub>,
     pub(crate) bulk: Bulk,
+    pub(crate) peers: Peers,
     pub(crate) pending: Pending,
     pub(crate) reads: Reads,
     pub(crate) metrics: Arc<Metrics>,
@@ -105,6 +109,7 @@ impl Member {
             quota: parts.quota,
             hub: parts.hub,
             bulk: parts.bulk,
+            peers: parts.peers,
             metrics: parts.metrics,
             pending: Pending::default(),
             reads: Reads::default(),
