@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -99,6 +100,9 @@ pub enum Fatal {
     /// An entry of a kind that etcd never writes.
     #[error("unknown entry type; must be either EntryNormal or EntryConfChange: {0}")]
     UnknownEntryType(i32),
+    /// A database received from the leader cannot be used.
+    #[error("failed to recover from a received snapshot: {0}")]
+    Restore(String),
     /// Raft could not follow a change that the membership accepted.
     #[error("failed to apply a configuration change: {0}")]
     ConfChange(String),
@@ -545,6 +549,42 @@ impl StateMachine {
             self.db.set_conf_state(json);
         }
         self.end_entry(at);
+    }
+
+    /// Goes on from a database that the leader has sent, which takes the place of the present one, as if all entries
+    /// up to its position had been applied. After an error the member must stop.
+    pub fn restore(&mut self, database: &Path) -> Result<(), Fatal> {
+        let failed = |error: &dyn std::fmt::Display| Fatal::Restore(error.to_string());
+        self.kv.suspend();
+        let position = self.backend.replace(database).map_err(|e| failed(&e))?;
+        let settings = self
+            .membership
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .settings();
+        let membership =
+            Membership::load(settings, self.backend.as_ref()).map_err(|e| failed(&e))?;
+        {
+            // Nobody may see the keys of one and the leases of the other.
+            let mut lessor = self.lessor.lock().unwrap_or_else(PoisonError::into_inner);
+            lessor.recover(&self.backend).map_err(|e| failed(&e))?;
+            let attached = self.kv.restore(Arc::clone(&self.backend));
+            for (id, key) in attached.map_err(|e| failed(&e))? {
+                if lessor.attach(id, key).is_err() {
+                    tracing::error!("lease-id" = %format_args!("{id:016x}"), "failed to attach a lease");
+                }
+            }
+        }
+        self.alarms = Alarms::load(&self.backend).map_err(|e| failed(&e))?;
+        self.alarm_view.set(&self.alarms);
+        let source = self.backend.as_ref();
+        self.auth.recover(source).map_err(|e| failed(&e))?;
+        *self
+            .membership
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = membership;
+        self.consistent = position.unwrap_or_default();
+        Ok(())
     }
 
     /// This member's id.

@@ -1,6 +1,7 @@
 //! The shared side of a backend.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -10,7 +11,7 @@ use crate::layer::Change;
 use crate::position::Position;
 use crate::shared::Shared;
 use crate::view::Frozen;
-use crate::{Bucket, Error, SnapshotImage, Ticket, View, defrag, hash, text, writer};
+use crate::{Bucket, Error, SnapshotImage, Ticket, View, defrag, hash, replace, text, writer};
 
 /// Gets key and value; breaking ends the walk.
 type Visitor<'f> = &'f mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
@@ -248,6 +249,14 @@ impl Backend {
             return Ok(false);
         }
         self.defrag().map(|()| true)
+    }
+
+    /// Goes on with the content of the database file at `path`, which takes the name of the present one: the state
+    /// that a leader has sent. All handles and the [`crate::Writer`] stay what they are; what was written and is not
+    /// committed is given up. To be called by the thread that has the writer, between two entries. Returns the new
+    /// position. On an error the old content is used on, unless [`Backend::failure`] says otherwise.
+    pub fn replace(&self, path: &Path) -> Result<Option<Position>, Error> {
+        replace::run(&self.shared, path)
     }
 
     /// The maintenance service's hash over all buckets, after making everything durable.

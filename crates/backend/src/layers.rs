@@ -311,4 +311,30 @@ impl Layers {
         });
         std::mem::replace(&mut self.frozen, next)
     }
+
+    /// Whether all sealed batches are in the file. Only the commit thread removes them, while it holds the file.
+    pub fn nothing_waits(&self) -> bool {
+        self.frozen.batches.is_empty()
+    }
+
+    /// Another file with other content is used from now on. What waited for the old one is given up; it counts as
+    /// written up to the returned mark. Returns what was replaced, too, to be dropped outside of the lock.
+    pub fn replace(
+        &mut self,
+        base: bbolt::ReadTx,
+        position: Option<Position>,
+    ) -> (Arc<Frozen>, Mark) {
+        self.running = Running::default();
+        self.open = Layer::default();
+        self.position = position;
+        self.sealed = self.mark;
+        self.taken = self.mark;
+        self.frozen_bytes = 0;
+        let next = Arc::new(Frozen {
+            batches: Vec::new(),
+            base,
+            position,
+        });
+        (std::mem::replace(&mut self.frozen, next), self.mark)
+    }
 }

@@ -28,6 +28,7 @@ mod layers;
 mod merge;
 mod open;
 mod position;
+mod replace;
 mod rewrite;
 mod shared;
 mod snapshot;

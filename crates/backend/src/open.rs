@@ -83,7 +83,7 @@ fn open_file(fs: &Arc<dyn Fs>, config: &Config, start: Instant) -> Result<bbolt:
     }
 }
 
-fn create_buckets(db: &bbolt::Db) -> Result<(), Error> {
+pub(crate) fn create_buckets(db: &bbolt::Db) -> Result<(), Error> {
     let present = db.read()?;
     let mut missing = Vec::new();
     for bucket in CREATION_ORDER {

@@ -136,6 +136,11 @@ impl Writer {
         Ok(restored.leases)
     }
 
+    /// Stops deleting what is compacted, before the database is replaced; [`Writer::restore`] starts it again.
+    pub fn suspend(&mut self) {
+        self.stop();
+    }
+
     fn start(&mut self) {
         self.worker = compaction::spawn(self.store.clone());
     }

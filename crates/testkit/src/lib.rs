@@ -10,6 +10,7 @@
 #![allow(clippy::disallowed_methods)]
 
 pub mod cache;
+pub mod cluster;
 pub mod diff;
 pub mod etcdctl;
 pub mod files;
@@ -23,6 +24,7 @@ pub mod server;
 pub mod skip;
 pub mod wait;
 
+pub use cluster::Cluster;
 pub use etcdctl::{Etcdctl, Output};
 pub use interop::Version;
 pub use server::{Builder, Server, StartError};

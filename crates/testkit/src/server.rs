@@ -123,6 +123,14 @@ impl Builder {
     /// # Panics
     /// When the program cannot be started at all.
     pub fn spawn(self) -> Server {
+        self.spawn_at(Port::reserve(), Port::reserve())
+    }
+
+    /// [`Builder::spawn`] at ports that others have to know before: the members of a cluster know each other's.
+    ///
+    /// # Panics
+    /// When the program cannot be started at all.
+    pub fn spawn_at(self, client: Port, peer: Port) -> Server {
         let home =
             TempDir::with_prefix("stele-test-").expect("the temporary directory is writable");
         let dir = self.dir.clone().unwrap_or_else(|| home.path().join("data"));
@@ -130,8 +138,8 @@ impl Builder {
             log: home.path().join("etcd.log"),
             home,
             dir,
-            client: Port::reserve(),
-            peer: Port::reserve(),
+            client,
+            peer,
             child: None,
             log_start: 0,
             config: Arc::new(self),

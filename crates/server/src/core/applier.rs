@@ -3,12 +3,14 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
 
-use api::raftpb::{ConfChange, ConfState, Entry, EntryType};
+use api::raftpb::{ConfChange, ConfState, Entry, EntryType, Message, Snapshot, SnapshotMetadata};
 use apply::{Effect, Fatal, Request, Response, StateMachine};
 use backend::Position;
 use consensus::ApplyBatch;
-use prost::Message;
+use prost::Message as _;
+use wal::snap::Snapshotter;
 
 use super::background::Signals;
 use super::snapshots::Snapshots;
@@ -46,6 +48,8 @@ pub struct Applier {
     pub signals: Arc<Signals>,
     /// Takes disk snapshots.
     pub snapshots: Snapshots,
+    /// Knows where received databases are.
+    pub snapshotter: Snapshotter,
     /// Raft's members after the last applied change.
     pub conf_state: ConfState,
     /// To the main thread.
@@ -72,11 +76,24 @@ impl Applier {
     }
 
     fn apply_batch(&mut self, batch: ApplyBatch) -> Result<Next, Fatal> {
+        if let Some(snapshot) = batch.snapshot {
+            self.restore(snapshot)?;
+        }
+        if self.apply_entries(batch.entries)?.is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+        for message in batch.send_snapshots {
+            self.send_snapshot(message);
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn apply_entries(&mut self, entries: Vec<Entry>) -> Result<Next, Fatal> {
         let mut wakes = Wakes::default();
-        let Some(last) = batch.entries.last().map(|entry| entry.index) else {
+        let Some(last) = entries.last().map(|entry| entry.index) else {
             return Ok(ControlFlow::Continue(()));
         };
-        for (count, entry) in batch.entries.into_iter().enumerate() {
+        for (count, entry) in entries.into_iter().enumerate() {
             if self.apply_entry(&entry, &mut wakes)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
@@ -89,6 +106,90 @@ impl Applier {
         self.snapshots
             .after_batch(&mut self.machine, &self.member, &self.conf_state, last);
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Goes on from the state the leader has sent, whose place in the log is durable already.
+    fn restore(&mut self, snapshot: Snapshot) -> Result<(), Fatal> {
+        let at = snapshot.metadata;
+        if at.index <= self.member.applied() {
+            return Ok(());
+        }
+        tracing::info!(
+            "current-snapshot-index" = self.snapshots.last(),
+            "current-applied-index" = self.member.applied(),
+            "incoming-leader-snapshot-index" = at.index,
+            "incoming-leader-snapshot-term" = at.term,
+            "applying snapshot"
+        );
+        let database = self
+            .snapshotter
+            .find_db(at.index)
+            .map_err(|error| Fatal::Restore(error.to_string()))?;
+        self.machine.restore(&database)?;
+        let index = self.machine.position().index;
+        if index != at.index {
+            return Err(Fatal::Restore(format!(
+                "the database is at entry {index}, the snapshot at {}",
+                at.index
+            )));
+        }
+        self.conf_state = at.conf_state;
+        self.snapshots.received(at.index);
+        self.member.hub.restored();
+        let transport = &self.member.peers.transport;
+        transport.remove_all_peers();
+        for member in self.member.membership().members() {
+            transport.add_peer(member.id, &member.peer_urls);
+        }
+        self.publish(at.index, &mut Wakes::default());
+        self.member.node.applied(at.index);
+        self.signals.cluster_version.notify_one();
+        tracing::info!(
+            "incoming-leader-snapshot-index" = at.index,
+            "incoming-leader-snapshot-term" = at.term,
+            "applied snapshot"
+        );
+        Ok(())
+    }
+
+    /// Sends the state as it is now to a member that is too far behind for the log.
+    fn send_snapshot(&mut self, mut message: Message) {
+        let position = self.machine.position();
+        let to = message.to;
+        let hold = self.member.node.pause_compaction();
+        // While old entries are replayed the database is ahead of what raft knows.
+        let image =
+            (position.index == self.member.applied()).then(|| self.member.backend.snapshot());
+        let image = match image {
+            Some(Ok(image)) => image,
+            Some(Err(error)) => {
+                tracing::warn!(%error, "failed to open the database for a snapshot");
+                let _ = self.member.node.report_snapshot(to, false);
+                return;
+            }
+            None => {
+                // A stopped node sends no more.
+                let _ = self.member.node.report_snapshot(to, false);
+                return;
+            }
+        };
+        message.snapshot = Some(Snapshot {
+            data: cluster::v2_store_json(&self.member.membership()).into(),
+            metadata: SnapshotMetadata {
+                conf_state: self.conf_state.clone(),
+                index: position.index,
+                term: position.term,
+            },
+        });
+        self.member
+            .peers
+            .transport
+            .send_snapshot(peer::SnapshotToSend {
+                message,
+                length: image.len(),
+                database: Box::new(ImageReader { image, offset: 0 }),
+                hold: Box::new(hold),
+            });
     }
 
     /// Entries up to `index` are applied: those who waited for them go on.
@@ -175,6 +276,24 @@ impl Applier {
         }
     }
 
+    /// This member does not belong to the cluster any more.
+    fn leave(&self) {
+        let events = self.events.clone();
+        let told = events.clone();
+        let later = move || {
+            std::thread::sleep(LEAVE_AFTER);
+            // If nobody listens, the process is ending already.
+            let _ = events.send(Event::Removed);
+        };
+        if std::thread::Builder::new()
+            .name("leave".into())
+            .spawn(later)
+            .is_err()
+        {
+            let _ = told.send(Event::Removed);
+        }
+    }
+
     fn apply_conf_change(
         &mut self,
         at: Position,
@@ -197,12 +316,32 @@ impl Applier {
             let json = cluster::conf_state_json(&self.conf_state);
             self.machine.end_conf_change(at, Some(json.into()));
         }
+        if let Ok(effect) = &verdict.result {
+            self.member.peers.follow(effect);
+        }
         if verdict.removed_self {
-            let _ = self.events.send(Event::Removed);
+            self.leave();
         }
         self.member
             .pending
             .complete(change.id, verdict.result.map(|_| Response::Done), wakes);
         Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// How long a removed member goes on, so that the others hear of the removal from it and its clients get answers.
+const LEAVE_AFTER: Duration = Duration::from_secs(1);
+
+/// Reads an image of the database from its beginning to its end.
+struct ImageReader {
+    image: backend::SnapshotImage,
+    offset: u64,
+}
+
+impl std::io::Read for ImageReader {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.image.read_at(self.offset, buf)?;
+        self.offset += read as u64;
+        Ok(read)
     }
 }

@@ -279,10 +279,9 @@ async fn follow_cluster_version(member: Arc<Member>, signals: Arc<Signals>) {
         if !member.is_leader() {
             continue;
         }
+        let lowest = member.lowest_version().await;
         let (decision, current) = {
             let membership = member.membership();
-            // A cluster of one: its own version is the lowest.
-            let lowest = (membership.len() == 1).then(crate::start::server_version);
             let current = membership.version();
             (
                 cluster::decide_cluster_version(current, lowest, &membership.downgrade()),

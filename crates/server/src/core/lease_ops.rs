@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use api::etcdserverpb as pb;
 use apply::{Op, Response};
-use auth::AuthInfo;
 use lease::Renewal;
 
 use super::Member;
@@ -47,7 +46,7 @@ impl Member {
         Ok(response)
     }
 
-    /// Renews a lease; the answer is its TTL in seconds, 0 when there is no such lease.
+    /// Renews a lease, here or through the leader; the answer is its TTL in seconds, 0 when there is no such lease.
     pub async fn lease_renew(&self, caller: &Caller, id: i64) -> Result<i64, api::Error> {
         if self.auth.enabled() {
             self.permit(caller, Need::User).await?;
@@ -61,6 +60,13 @@ impl Member {
         let deadline = tokio::time::Instant::now() + self.limits.request_timeout();
         let mut caught_up = false;
         loop {
+            if let Some(urls) = self.leader_urls() {
+                match self.renew_at_leader(&urls, id).await {
+                    Some(ttl) => return Ok(ttl),
+                    None => self.retry_lease(deadline).await?,
+                }
+                continue;
+            }
             let renewal = self.lessor().renew(id, self.now());
             match renewal {
                 Ok(Renewal::Renewed {
@@ -80,19 +86,62 @@ impl Member {
                 Err(lease::Error::NotFound) => return Ok(0),
                 // Its revocation is on the way, or leadership is moving: look again until it is settled.
                 Ok(Renewal::Expired) | Err(lease::Error::NotPrimary) => {
-                    if self.is_stopping() {
-                        return Err(api::Error::Stopped);
-                    }
-                    tokio::time::sleep(EXPIRED_POLL).await;
+                    self.retry_lease(deadline).await?;
                 }
                 Err(_) => return Err(api::Error::NotPrimaryLessor),
             }
-            if tokio::time::Instant::now() >= deadline {
-                return Err(if self.node.status().leader == 0 {
-                    api::Error::NoLeader
-                } else {
-                    api::Error::Timeout
-                });
+        }
+    }
+
+    /// A pause before another try, unless it is too late for one.
+    async fn retry_lease(&self, deadline: tokio::time::Instant) -> Result<(), api::Error> {
+        if self.is_stopping() {
+            return Err(api::Error::Stopped);
+        }
+        if tokio::time::Instant::now() >= deadline {
+            return Err(if self.node.status().leader == 0 {
+                api::Error::NoLeader
+            } else {
+                api::Error::Timeout
+            });
+        }
+        tokio::time::sleep(EXPIRED_POLL).await;
+        Ok(())
+    }
+
+    /// Renews a lease at the leader; `None` if that has to be tried again.
+    async fn renew_at_leader(&self, urls: &[String], id: i64) -> Option<i64> {
+        let timeout = self.limits.request_timeout();
+        for url in urls {
+            match self.peers.client.renew_lease(url, id, timeout).await {
+                Ok(ttl) => return Some(ttl),
+                Err(peer::ForwardError::Answer(peer::LeaseError::NotFound)) => return Some(0),
+                Err(error) => tracing::debug!(url, %error, "failed to renew a lease at the leader"),
+            }
+        }
+        None
+    }
+
+    /// Renews a lease for a member that takes this one for the leader.
+    pub(crate) async fn renew_for_peer(&self, id: i64) -> Result<i64, api::Error> {
+        self.wait_applied_committed(APPLY_WAIT).await?;
+        let deadline = tokio::time::Instant::now() + self.limits.request_timeout();
+        loop {
+            let renewal = self.lessor().renew(id, self.now());
+            match renewal {
+                Ok(Renewal::Renewed {
+                    ttl,
+                    clear_checkpoint,
+                }) => {
+                    if clear_checkpoint {
+                        self.clear_checkpoint(id).await;
+                    }
+                    return Ok(ttl);
+                }
+                Err(lease::Error::NotFound) => return Err(api::Error::LeaseNotFound),
+                // Its revocation is on the way.
+                Ok(Renewal::Expired) => self.retry_lease(deadline).await?,
+                Err(_) => return Err(api::Error::NotPrimaryLessor),
             }
         }
     }
@@ -109,57 +158,101 @@ impl Member {
         }
     }
 
-    /// What is known of a lease.
+    /// What is known of a lease, here or by the leader.
     pub async fn lease_time_to_live(
         &self,
         caller: &Caller,
         request: pb::LeaseTimeToLiveRequest,
     ) -> Result<pb::LeaseTimeToLiveResponse, api::Error> {
         self.permit(caller, Need::User).await?;
-        self.wait_applied_committed(APPLY_WAIT).await?;
         let info = self.identify(caller).await?;
-        let response = self.time_to_live_now(info.as_ref(), &request)?;
+        if request.keys && self.auth.enabled() {
+            // What is attached to a lease is known to every member.
+            let lessor = self.lessor();
+            let keys = |lease| lessor.keys(lease).into_iter().flatten();
+            self.auth
+                .permissions()
+                .check_lease_read((&info).into(), request.id, &keys)?;
+        }
+        let response = self.find_time_to_live(request).await?;
         self.auth.still_current(info.as_ref())?;
         Ok(response)
     }
 
-    fn time_to_live_now(
+    async fn find_time_to_live(
         &self,
-        info: Option<&AuthInfo>,
-        request: &pb::LeaseTimeToLiveRequest,
+        request: pb::LeaseTimeToLiveRequest,
     ) -> Result<pb::LeaseTimeToLiveResponse, api::Error> {
-        let mut response = pb::LeaseTimeToLiveResponse {
-            header: Some(self.response_header()),
-            id: request.id,
+        let deadline = tokio::time::Instant::now() + self.limits.request_timeout();
+        let (id, header) = (request.id, Some(self.response_header()));
+        let unknown = pb::LeaseTimeToLiveResponse {
+            header: header.clone(),
+            id,
+            ttl: -1,
             ..Default::default()
         };
-        let lessor = self.lessor();
-        if request.keys && self.auth.enabled() {
-            let keys = |lease| lessor.keys(lease).into_iter().flatten();
-            self.auth
-                .permissions()
-                .check_lease_read(info.into(), request.id, &keys)?;
-        }
-        match lessor.time_to_live(request.id, self.now()) {
-            Ok(time) => {
-                (response.ttl, response.granted_ttl) = (time.ttl, time.granted_ttl);
-                if request.keys {
-                    let keys = lessor
-                        .keys(request.id)
-                        .map_err(|_| api::Error::LeaseNotFound)?;
-                    response.keys = keys.cloned().collect();
+        while let Some(urls) = self.leader_urls() {
+            for url in &urls {
+                let timeout = self.limits.request_timeout();
+                let asked = self
+                    .peers
+                    .client
+                    .lease_time_to_live(url, request.clone(), timeout);
+                match asked.await {
+                    Ok(response) => {
+                        return Ok(pb::LeaseTimeToLiveResponse { header, ..response });
+                    }
+                    Err(peer::ForwardError::Answer(peer::LeaseError::NotFound)) => {
+                        return Ok(unknown);
+                    }
+                    Err(error) => {
+                        tracing::debug!(url, %error, "failed to ask the leader for a lease");
+                    }
                 }
-                Ok(response)
             }
+            self.retry_lease(deadline).await?;
+        }
+        self.wait_applied_committed(APPLY_WAIT).await?;
+        match self.time_to_live_here(&request) {
+            Ok(response) => Ok(pb::LeaseTimeToLiveResponse { header, ..response }),
             Err(lease::Error::NotPrimary) if self.node.status().leader == 0 => {
                 Err(api::Error::NoLeader)
             }
             Err(lease::Error::NotPrimary) => Err(api::Error::LeaderChanged),
-            Err(_) => {
-                response.ttl = -1;
-                Ok(response)
-            }
+            Err(_) => Ok(unknown),
         }
+    }
+
+    fn time_to_live_here(
+        &self,
+        request: &pb::LeaseTimeToLiveRequest,
+    ) -> Result<pb::LeaseTimeToLiveResponse, lease::Error> {
+        let lessor = self.lessor();
+        let time = lessor.time_to_live(request.id, self.now())?;
+        let mut keys = Vec::new();
+        if request.keys {
+            keys = lessor.keys(request.id)?.cloned().collect();
+        }
+        Ok(pb::LeaseTimeToLiveResponse {
+            header: None,
+            id: request.id,
+            ttl: time.ttl,
+            granted_ttl: time.granted_ttl,
+            keys,
+        })
+    }
+
+    /// What is known of a lease, for a member that takes this one for the leader.
+    pub(crate) async fn time_to_live_for_peer(
+        &self,
+        request: &pb::LeaseTimeToLiveRequest,
+    ) -> Result<pb::LeaseTimeToLiveResponse, api::Error> {
+        self.wait_applied_committed(APPLY_WAIT).await?;
+        self.time_to_live_here(request)
+            .map_err(|error| match error {
+                lease::Error::NotPrimary => api::Error::NotPrimaryLessor,
+                _ => api::Error::LeaseNotFound,
+            })
     }
 
     /// The ids of all leases, those that end first at the front.

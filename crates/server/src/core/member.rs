@@ -9,7 +9,7 @@ use cluster::Membership;
 use consensus::Proposal;
 use lease::Lessor;
 
-use super::{Bulk, IdGenerator, Pending, Reads};
+use super::{Bulk, IdGenerator, Peers, Pending, Reads};
 use crate::frontend::Caller;
 use crate::metrics::Metrics;
 
@@ -25,6 +25,8 @@ pub struct Limits {
     pub max_txn_ops: usize,
     /// One election timeout.
     pub election_timeout: Duration,
+    /// `--strict-reconfig-check`.
+    pub strict_reconfig: bool,
 }
 
 impl Limits {
@@ -53,6 +55,7 @@ pub struct MemberParts {
     pub bulk: Bulk,
     pub auth: Arc<auth::AuthView>,
     pub passwords: auth::PasswordPool,
+    pub peers: Peers,
     pub epoch: Instant,
     pub applied: u64,
     pub metrics: Arc<Metrics>,
@@ -78,6 +81,7 @@ pub struct Member {
     pub(crate) bulk: Bulk,
     pub(crate) auth: Arc<auth::AuthView>,
     pub(crate) passwords: auth::PasswordPool,
+    pub(crate) peers: Peers,
     pub(crate) pending: Pending,
     pub(crate) reads: Reads,
     pub(crate) metrics: Arc<Metrics>,
@@ -113,6 +117,7 @@ impl Member {
             bulk: parts.bulk,
             auth: parts.auth,
             passwords: parts.passwords,
+            peers: parts.peers,
             metrics: parts.metrics,
             pending: Pending::default(),
             reads: Reads::default(),

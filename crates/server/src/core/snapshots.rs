@@ -38,6 +38,16 @@ impl Snapshots {
         self.forced = true;
     }
 
+    /// Index of the last snapshot.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// The leader sent a snapshot; it is on disk.
+    pub fn received(&mut self, index: u64) {
+        self.last = index;
+    }
+
     /// Takes a snapshot if one is due at `applied`.
     pub(crate) fn after_batch(
         &mut self,

@@ -26,6 +26,10 @@ pub struct BootOptions {
     pub initial_cluster: String,
     pub initial_cluster_token: String,
     pub initial_advertise_peer_urls: Vec<gotext::Url>,
+    /// `--initial-cluster-state` is `existing`.
+    pub existing: bool,
+    /// How long a connection to a member may take to be made.
+    pub dial_timeout: Duration,
     pub quota_backend_bytes: i64,
     pub backend_batch_limit: usize,
     pub backend_batch_interval: Duration,
@@ -64,6 +68,8 @@ pub struct Boot {
     pub snapshotter: Snapshotter,
     /// Members and versions as of the database.
     pub membership: Membership,
+    /// The members to talk to from the beginning on, this one included.
+    pub peers: Vec<cluster::Member>,
     /// What consensus starts from.
     pub start: Start,
 }
@@ -81,10 +87,14 @@ pub fn boot(
     let dirs = DataDir::new(&options.data_dir, options.wal_dir.as_deref());
     dirs.prepare(fs.as_ref())?;
     let initialized = wal::exists(fs.as_ref(), &dirs.wal);
-    let founders = if initialized {
-        Vec::new()
+    let origin = if initialized {
+        Origin::Files
+    } else if options.existing {
+        super::join::existing_cluster(options)?
     } else {
-        founding_members(options)?
+        let founders = founding_members(options)?;
+        super::join::not_bootstrapped(options, &founders)?;
+        Origin::Founders(founders)
     };
     let had_database = fs.exists(&dirs.db());
     let snapshotter = Snapshotter::new(Arc::clone(fs), &dirs.snap, Arc::clone(&observers.wal));
@@ -129,10 +139,17 @@ pub fn boot(
         observers,
         backend: &backend,
     };
-    let (wal, member_id, cluster_id, membership, start) = if initialized {
-        opened.restart(&snapshot)?
-    } else {
-        opened.found(&founders)?
+    let (wal, member_id, cluster_id, membership, start) = match &origin {
+        Origin::Files => opened.restart(&snapshot)?,
+        Origin::Founders(founders) => opened.found(founders)?,
+        Origin::Existing {
+            cluster_id,
+            members,
+        } => opened.join(*cluster_id, members)?,
+    };
+    let peers = match origin {
+        Origin::Files => membership.members().cloned().collect(),
+        Origin::Founders(members) | Origin::Existing { members, .. } => members,
     };
     Ok(Boot {
         dirs,
@@ -144,12 +161,26 @@ pub fn boot(
         wal,
         snapshotter,
         membership,
+        peers,
         start,
     })
 }
 
+/// Where a member's identity comes from.
+pub(super) enum Origin {
+    /// From its own files.
+    Files,
+    /// It founds a cluster with these members.
+    Founders(Vec<cluster::Member>),
+    /// It joins a cluster that has these members already.
+    Existing {
+        cluster_id: u64,
+        members: Vec<cluster::Member>,
+    },
+}
+
 /// The members of a new cluster, checked as far as that goes without asking them.
-fn founding_members(options: &BootOptions) -> Result<Vec<cluster::Member>, StartError> {
+pub(super) fn founding_members(options: &BootOptions) -> Result<Vec<cluster::Member>, StartError> {
     let failed = |error: String| {
         tracing::error!(%error, "bootstrap failed");
         StartError::Failed(error)
@@ -358,6 +389,34 @@ impl Opened<'_> {
         Ok((wal, member_id, cluster_id, membership, start))
     }
 
+    /// Becomes a member of a cluster that is there: its log, and with it the members, come from the leader.
+    fn join(&self, cluster_id: u64, members: &[cluster::Member]) -> Result<Identity, StartError> {
+        let member_id = members
+            .iter()
+            .find(|m| m.name == self.options.name)
+            .map(|m| m.id)
+            .expect("the initial cluster was checked to name this member");
+        let metadata = Metadata {
+            node_id: member_id,
+            cluster_id,
+        }
+        .encode_to_vec();
+        let wal = wal::Wal::create(
+            Arc::clone(self.fs),
+            &self.dirs.wal,
+            &metadata,
+            self.wal_options(),
+        )
+        .map_err(|e| cannot_create_wal(&e))?;
+        tracing::info!(
+            "local-member-id" = %Hex(member_id),
+            "cluster-id" = %Hex(cluster_id),
+            "joining cluster"
+        );
+        let membership = Membership::new(self.settings(member_id, cluster_id));
+        Ok((wal, member_id, cluster_id, membership, Start::default()))
+    }
+
     /// The founders to write again, if the process that founded this cluster ended after the log was created and
     /// before its first entries were durable. Such a log has no members and could never elect a leader.
     ///
@@ -370,7 +429,7 @@ impl Opened<'_> {
         let untouched = recovered.snapshot.index == 0
             && recovered.hard_state.commit == 0
             && self.backend.position().is_none();
-        if !untouched {
+        if !untouched || self.options.existing {
             return Ok(None);
         }
         let founders = founding_members(self.options)?;

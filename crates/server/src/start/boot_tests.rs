@@ -30,6 +30,8 @@ fn options(dir: &Path) -> BootOptions {
         wal_dir: None,
         initial_cluster: "m1=http://127.0.0.1:2380".into(),
         initial_cluster_token: "token".into(),
+        existing: false,
+        dial_timeout: Duration::from_secs(1),
         initial_advertise_peer_urls: vec![gotext::Url::parse("http://127.0.0.1:2380").unwrap()],
         quota_backend_bytes: 0,
         backend_batch_limit: 0,
@@ -45,6 +47,9 @@ fn launch_options() -> LaunchOptions {
     LaunchOptions {
         name: "m1".into(),
         advertise_client_urls: vec!["http://127.0.0.1:2379".into()],
+        advertise_peer_urls: vec!["http://127.0.0.1:2380".into()],
+        initial_election_tick_advance: true,
+        strict_reconfig_check: true,
         heartbeat: Duration::from_millis(10),
         election_timeout: Duration::from_millis(100),
         pre_vote: true,

@@ -8,16 +8,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use apply::{AlarmView, Parts, Quota, StateMachine};
 use auth::{AuthStore, AuthView, Cost, PasswordPool, PoolConfig, TokenConfig, TokenProvider};
 use consensus::{
-    ApplyBatch, Events, LeadershipChange, NoPeers, Node, ReadError, ReadOutcome, WalStore, Wiring,
+    ApplyBatch, Events, LeadershipChange, Node, ReadError, ReadOutcome, WalStore, Wiring,
 };
 use lease::Lessor;
+use peer::PeerRuntime;
 
 use super::StartError;
 use super::boot::Boot;
 use crate::core::applier::{Applier, Event};
 use crate::core::background::{Background, Files, Signals};
 use crate::core::snapshots::Snapshots;
-use crate::core::{Bulk, IdGenerator, Limits, Member, MemberParts};
+use crate::core::{Bulk, ForPeers, FromPeers, IdGenerator, Limits, Member, MemberParts, Peers};
 use crate::metrics::Metrics;
 
 /// What of the configuration decides how a member runs.
@@ -26,9 +27,12 @@ use crate::metrics::Metrics;
 pub struct LaunchOptions {
     pub name: String,
     pub advertise_client_urls: Vec<String>,
+    pub advertise_peer_urls: Vec<String>,
     pub heartbeat: Duration,
     pub election_timeout: Duration,
     pub pre_vote: bool,
+    pub initial_election_tick_advance: bool,
+    pub strict_reconfig_check: bool,
     pub max_request_bytes: usize,
     pub max_txn_ops: usize,
     pub quota_backend_bytes: i64,
@@ -49,6 +53,7 @@ pub struct LaunchOptions {
 pub struct Running {
     /// What its frontends ask.
     pub member: Arc<Member>,
+    peers: PeerRuntime,
     signals: Arc<Signals>,
     applier: JoinHandle<()>,
     background: JoinHandle<()>,
@@ -182,10 +187,14 @@ pub fn launch(
         signals: Arc::clone(&signals),
         to_main: Mutex::new(events.clone()),
     });
+    let runtime = PeerRuntime::start(PeerRuntime::default_threads())
+        .map_err(|error| failed(error.to_string()))?;
+    let peers = connect_peers(&runtime, boot.member_id, boot.cluster_id, options);
+    let snapshotter = boot.snapshotter.clone();
     let (batches, to_apply) = channel();
     let wiring = Wiring {
         log: Box::new(WalStore::new(boot.wal, boot.snapshotter)),
-        transport: Box::new(NoPeers),
+        transport: Box::new(peers.transport.clone()),
         apply: Box::new(ToApplier(batches)),
         reads: Box::new(BridgeReads(Arc::clone(&bridge))),
         events: Arc::clone(&bridge) as Arc<dyn Events>,
@@ -200,6 +209,15 @@ pub fn launch(
     let config = consensus_config(boot.member_id, options, unix);
     let election_ticks = config.election_ticks;
     let node = Node::start(config, start, wiring).map_err(|error| failed(error.to_string()))?;
+    peers.transport.connect(Arc::new(FromPeers {
+        node: node.clone(),
+        membership: Arc::clone(&membership),
+        snapshotter: snapshotter.clone(),
+        to_main: Mutex::new(events.clone()),
+    }));
+    for member in &boot.peers {
+        peers.transport.add_peer(member.id, &member.peer_urls);
+    }
     if sole_voter {
         tracing::info!(
             "local-member-id" = %gotext::Hex(boot.member_id),
@@ -211,6 +229,10 @@ pub fn launch(
         );
         // A node that stopped meanwhile has said why.
         let _ = node.campaign();
+    } else if options.initial_election_tick_advance {
+        let transport = peers.transport.clone();
+        let ahead = fast_forward(node.clone(), transport, election_ticks, options.clone());
+        runtime.handle().spawn(ahead);
     }
     let member = Member::new(MemberParts {
         id: boot.member_id,
@@ -219,6 +241,7 @@ pub fn launch(
             max_request_bytes: options.max_request_bytes,
             max_txn_ops: options.max_txn_ops,
             election_timeout: options.election_timeout,
+            strict_reconfig: options.strict_reconfig_check,
         },
         ids: IdGenerator::new(boot.member_id, unix.as_millis() as u64),
         node,
@@ -232,6 +255,7 @@ pub fn launch(
         bulk: Bulk::start().map_err(|error| failed(error.to_string()))?,
         auth,
         passwords,
+        peers,
         epoch,
         applied,
         metrics: Arc::clone(metrics),
@@ -245,6 +269,7 @@ pub fn launch(
         member: Arc::clone(&member),
         signals: Arc::clone(&signals),
         snapshots: Snapshots::new(options.snapshot_count, snapshot_index),
+        snapshotter,
         conf_state,
         events: events.clone(),
     };
@@ -270,6 +295,7 @@ pub fn launch(
     .map_err(|error| failed(error.to_string()))?;
     Ok(Running {
         member,
+        peers: runtime,
         signals,
         applier,
         background,
@@ -281,6 +307,59 @@ fn password_pool(cost: Cost) -> std::io::Result<PasswordPool> {
     aws_lc_rs::rand::fill(&mut key).map_err(|_| std::io::Error::other("no random numbers"))?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     PasswordPool::start(PoolConfig::new(cores, cost, key))
+}
+
+/// The ways to the other members; nobody is known yet.
+fn connect_peers(
+    runtime: &PeerRuntime,
+    member_id: u64,
+    cluster_id: u64,
+    options: &LaunchOptions,
+) -> Peers {
+    let urls = options.advertise_peer_urls.clone();
+    let mut config = peer::Config::new(member_id, cluster_id, super::server_version(), urls);
+    config.dial_timeout = dial_timeout(options.election_timeout);
+    let dialer: Arc<dyn peer::Dialer> = Arc::new(peer::PlainDialer);
+    Peers {
+        client: peer::PeerClient::new(runtime, Arc::clone(&dialer), config.dial_timeout),
+        transport: peer::Transport::new(runtime, config, dialer, Arc::new(peer::NoObserver)),
+    }
+}
+
+/// How long a connection to a member may take to be made.
+pub(super) fn dial_timeout(election_timeout: Duration) -> Duration {
+    Duration::from_secs(1) + election_timeout
+}
+
+/// Lets most of the first election timeout pass as soon as two other members can be reached: a leader among them
+/// would be heard of at once.
+async fn fast_forward(
+    node: Node,
+    transport: peer::Transport,
+    election_ticks: u32,
+    options: LaunchOptions,
+) {
+    const LOOK: Duration = Duration::from_millis(50);
+    const LOOKS: usize = 100;
+    for _ in 0..LOOKS {
+        tokio::time::sleep(LOOK).await;
+        let active = transport.active_peers();
+        if active > 1 {
+            let ticks = election_ticks.saturating_sub(2);
+            tracing::info!(
+                "local-member-id" = %gotext::Hex(node.status().id),
+                "forward-ticks" = ticks,
+                "forward-duration" = %gotext::GoDuration(options.heartbeat * ticks),
+                "election-ticks" = election_ticks,
+                "election-timeout" = %gotext::GoDuration(options.election_timeout),
+                "active-remote-members" = active,
+                "initialized peer connections; fast-forwarding election ticks"
+            );
+            // A node that stopped meanwhile has said why.
+            let _ = node.advance_election_ticks(ticks);
+            return;
+        }
+    }
 }
 
 fn consensus_config(id: u64, options: &LaunchOptions, unix: Duration) -> consensus::Config {
@@ -324,13 +403,33 @@ fn recover_leases(
     Ok(lessor)
 }
 
+/// How long transfers under way may hold up a stop.
+const PEER_STOP: Duration = Duration::from_secs(1);
+
 impl Running {
+    /// Serves other members on this listener from now on.
+    pub fn serve_peers(&self, listener: std::net::TcpListener) -> std::io::Result<()> {
+        let transport = &self.member.peers.transport;
+        let server = transport.server(Arc::new(ForPeers(Arc::clone(&self.member))));
+        let listener = peer::Listener::Tcp(listener);
+        // It ends with the transport.
+        transport.listen(listener, Arc::new(peer::PlainAcceptor), &server)?;
+        Ok(())
+    }
+
+    /// Hands leadership on before a stop, as far as there is anybody to take it.
+    pub fn hand_over_leadership(&self) {
+        self.peers.block_on(self.member.hand_over_leadership());
+    }
+
     /// Stops the threads and closes the files; nothing acknowledged is lost. Frontends must be gone.
     pub fn stop(self) {
         self.member.begin_stop();
         self.signals.stop.notify_one();
         self.member.hub.shutdown();
         self.member.node.stop();
+        self.member.peers.transport.stop();
+        self.peers.stop(PEER_STOP);
         // The channel to the applier closes with the node; it finishes what it has.
         let _ = self.applier.join();
         let _ = self.background.join();

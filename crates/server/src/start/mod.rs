@@ -6,6 +6,7 @@ mod boot_tests;
 mod checks;
 mod datadir;
 mod error;
+mod join;
 mod launch;
 mod listen;
 mod notify;

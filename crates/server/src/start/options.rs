@@ -66,9 +66,6 @@ pub(super) fn check_supported(config: &Config) -> Result<(), String> {
             "listening on {url} is not supported by this release: only http is"
         ));
     }
-    if config.initial_cluster_state == ClusterState::Existing {
-        return Err("joining an existing cluster is not supported by this release".into());
-    }
     for feature in [Feature::InitialCorruptCheck, Feature::CompactHashCheck] {
         if config.feature_gates.is_enabled(feature) {
             tracing::warn!(gate = ?feature, "this feature has no effect in this release");
@@ -86,9 +83,12 @@ pub(super) fn program_options(config: &Config) -> Result<ProgramOptions, String>
         launch: LaunchOptions {
             name: config.name.clone(),
             advertise_client_urls: texts(&config.advertise_client_urls),
+            advertise_peer_urls: texts(&config.advertise_peer_urls),
             heartbeat: config.heartbeat_interval,
             election_timeout: config.election_timeout,
             pre_vote: config.pre_vote,
+            initial_election_tick_advance: config.initial_election_tick_advance,
+            strict_reconfig_check: config.strict_reconfig_check,
             max_request_bytes: config.max_request_bytes as usize,
             max_txn_ops: config.max_txn_ops as usize,
             quota_backend_bytes: config.quota_backend_bytes,
@@ -129,6 +129,8 @@ fn boot_options(config: &Config) -> BootOptions {
         initial_cluster: config.initial_cluster.clone(),
         initial_cluster_token: config.initial_cluster_token.clone(),
         initial_advertise_peer_urls: config.advertise_peer_urls.clone(),
+        existing: config.initial_cluster_state == ClusterState::Existing,
+        dial_timeout: super::launch::dial_timeout(config.election_timeout),
         quota_backend_bytes: config.quota_backend_bytes,
         backend_batch_limit: config.backend.batch_limit,
         backend_batch_interval: config.backend.batch_interval,

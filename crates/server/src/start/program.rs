@@ -18,7 +18,7 @@ use super::{DataDir, SERVER_VERSION, StartError, listen, notify, options, server
 use crate::core::Member;
 use crate::core::applier::Event;
 use crate::grpc::{Services, Settings};
-use crate::http::{ClientHandler, Endpoints, Filter, MetricsHandler, PeerHandler};
+use crate::http::{ClientHandler, Endpoints, Filter, MetricsHandler};
 use crate::metrics::Metrics;
 use crate::net::{self, Threads};
 
@@ -232,8 +232,7 @@ impl Server {
     ) -> std::io::Result<()> {
         for listener in peers {
             tracing::info!(address = %listener.local_addr()?, "serving peer traffic");
-            let handler = PeerHandler::new(Arc::clone(&self.endpoints));
-            self.threads.serve(listener, handler, options.connection)?;
+            self.running.serve_peers(listener)?;
         }
         for listener in metrics {
             tracing::info!(address = %listener.local_addr()?, "serving metrics");
@@ -291,14 +290,7 @@ impl Server {
         );
         let limit = self.running.member.limits.request_timeout();
         self.threads.stop(limit);
-        let status = self.running.member.node.status();
-        if status.leader == self.running.member.id {
-            tracing::info!(
-                "local-member-id" = %Hex(self.running.member.id),
-                "current-leader-member-id" = %Hex(status.leader),
-                "skipped leadership transfer for single voting member cluster"
-            );
-        }
+        self.running.hand_over_leadership();
         self.running.stop();
         tracing::info!(
             name,
