@@ -510,7 +510,8 @@ impl StateMachine {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .settings();
-        let membership = Membership::load(settings, self.backend.as_ref()).map_err(|e| failed(&e))?;
+        let membership =
+            Membership::load(settings, self.backend.as_ref()).map_err(|e| failed(&e))?;
         {
             // Nobody may see the keys of one and the leases of the other.
             let mut lessor = self.lessor.lock().unwrap_or_else(PoisonError::into_inner);

@@ -151,7 +151,7 @@ impl Member {
         let deadline = tokio::time::Instant::now() + self.limits.request_timeout();
         let (id, header) = (request.id, Some(self.response_header()));
         let unknown = pb::LeaseTimeToLiveResponse {
-            header: header.clone(),
+            header,
             id,
             ttl: -1,
             ..Default::default()
@@ -159,10 +159,7 @@ impl Member {
         while let Some(urls) = self.leader_urls() {
             for url in &urls {
                 let timeout = self.limits.request_timeout();
-                let asked = self
-                    .peers
-                    .client
-                    .lease_time_to_live(url, request.clone(), timeout);
+                let asked = self.peers.client.lease_time_to_live(url, request, timeout);
                 match asked.await {
                     Ok(response) => {
                         return Ok(pb::LeaseTimeToLiveResponse { header, ..response });
