@@ -229,6 +229,26 @@ pub trait Frontend: Send + Sync + 'static {
     fn lease_leases(&self, caller: &Caller)
     -> impl Future<Output = Result<Vec<i64>, Error>> + Send;
 
+    /// Adds a member that is reached under these URLs; returns it.
+    fn member_add(
+        &self,
+        peer_urls: Vec<String>,
+        as_learner: bool,
+    ) -> impl Future<Output = Result<pb::Member, Error>> + Send;
+
+    /// Removes a member for good.
+    fn member_remove(&self, id: u64) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Changes where a member is reached by others.
+    fn member_update(
+        &self,
+        id: u64,
+        peer_urls: Vec<String>,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Gives a learner a vote.
+    fn member_promote(&self, id: u64) -> impl Future<Output = Result<(), Error>> + Send;
+
     /// All members by ascending id.
     fn member_list(
         &self,

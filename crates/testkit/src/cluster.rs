@@ -18,6 +18,9 @@ const LOOK: Duration = Duration::from_millis(50);
 pub struct Cluster {
     /// The members, in the order they were given.
     pub servers: Vec<Server>,
+    /// `--initial-cluster`.
+    members: Vec<String>,
+    args: Vec<String>,
 }
 
 impl Cluster {
@@ -35,29 +38,65 @@ impl Cluster {
             .enumerate()
             .map(|(at, (_, peer))| format!("m{}=http://127.0.0.1:{}", at + 1, peer.number()))
             .collect();
-        let members = members.join(",");
-        let mut servers = Vec::new();
+        let mut cluster = Self {
+            servers: Vec::new(),
+            members,
+            args: args.iter().map(ToString::to_string).collect(),
+        };
         for (at, (program, (client, peer))) in programs.iter().zip(ports).enumerate() {
-            let builder = Server::builder(program.as_ref())
-                .arg(format!("--name=m{}", at + 1))
-                .arg(format!("--initial-cluster={members}"))
-                .arg(format!(
-                    "--initial-advertise-peer-urls=http://127.0.0.1:{}",
-                    peer.number()
-                ))
-                .arg(format!(
-                    "--advertise-client-urls=http://127.0.0.1:{}",
-                    client.number()
-                ))
-                .args(args);
-            servers.push(builder.spawn_at(client, peer));
+            let server = cluster.spawn(program.as_ref(), at, client, peer, "new");
+            cluster.servers.push(server);
         }
-        for server in &mut servers {
+        for server in &mut cluster.servers {
             server
                 .wait_ready()
                 .unwrap_or_else(|error| panic!("{error}"));
         }
-        Self { servers }
+        cluster
+    }
+
+    fn spawn(&self, program: &Path, at: usize, client: Port, peer: Port, state: &str) -> Server {
+        let url = |port: &Port| format!("http://127.0.0.1:{}", port.number());
+        Server::builder(program)
+            .arg(format!("--name=m{}", at + 1))
+            .arg(format!("--initial-cluster={}", self.members.join(",")))
+            .arg(format!("--initial-cluster-state={state}"))
+            .arg(format!("--initial-advertise-peer-urls={}", url(&peer)))
+            .arg(format!("--advertise-client-urls={}", url(&client)))
+            .args(&self.args.iter().map(String::as_str).collect::<Vec<_>>())
+            .spawn_at(client, peer)
+    }
+
+    /// Adds a member through the one at `through` and starts it; returns its id. It serves when this returns, unless
+    /// it is a learner, which may still be catching up.
+    ///
+    /// # Panics
+    /// When it is refused or does not come up.
+    pub async fn join(&mut self, through: usize, program: &Path, learner: bool) -> u64 {
+        let (client, peer) = (Port::reserve(), Port::reserve());
+        let url = format!("http://127.0.0.1:{}", peer.number());
+        let request = api::etcdserverpb::MemberAddRequest {
+            peer_urls: vec![url.clone()],
+            is_learner: learner,
+        };
+        let mut clients = Clients::new(&self.servers[through].url());
+        let start = Instant::now();
+        let id = loop {
+            match clients.cluster.member_add(request.clone()).await {
+                Ok(answer) => break answer.into_inner().member.map_or(0, |member| member.id),
+                // Not before all members have been connected for a while.
+                Err(error) => assert!(start.elapsed() < wait::PATIENCE, "{error}"),
+            }
+            tokio::time::sleep(LOOK).await;
+        };
+        let at = self.servers.len();
+        self.members.push(format!("m{}={url}", at + 1));
+        let mut server = self.spawn(program, at, client, peer, "existing");
+        server
+            .wait_ready()
+            .unwrap_or_else(|error| panic!("{error}"));
+        self.servers.push(server);
+        id
     }
 
     /// Clients of the running members, in their order.

@@ -192,3 +192,65 @@ async fn a_real_one_gets_a_snapshot_from_ours() {
     let real = need!(interop::etcd(Version::V37));
     catches_up_by_snapshot(&[own::etcd(), own::etcd(), real], 2).await;
 }
+
+/// A cluster grows from one member to three, the third as a learner first; then its founder is removed.
+async fn grows_and_shrinks(founder: &Path, second: &Path, third: &Path) {
+    let mut cluster = Cluster::start(&[founder], &["--snapshot-count=50"]);
+    write_and_read(&cluster, 0).await;
+    cluster.join(0, second, false).await;
+    write_and_read(&cluster, 1).await;
+    let learner = cluster.join(1, third, true).await;
+    let mut clients = Clients::new(&cluster.servers[1].url());
+    let request = api::etcdserverpb::MemberPromoteRequest { id: learner };
+    let start = Instant::now();
+    loop {
+        match clients.cluster.member_promote(request).await {
+            Ok(_) => break,
+            Err(error) => assert!(start.elapsed() < wait::PATIENCE, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    write_and_read(&cluster, 2).await;
+    same_history(&cluster).await;
+    // The member that was promoted may lead.
+    let leader = cluster.leader().await;
+    let mut clients = Clients::new(&cluster.servers[leader].url());
+    if leader != 2 {
+        let request = api::etcdserverpb::MoveLeaderRequest { target_id: learner };
+        clients.maintenance.move_leader(request).await.unwrap();
+        assert_eq!(cluster.leader().await, 2);
+    }
+    // The founder goes.
+    let request = api::etcdserverpb::StatusRequest {};
+    let mut clients = Clients::new(&cluster.servers[0].url());
+    let status = clients
+        .maintenance
+        .status(request)
+        .await
+        .unwrap()
+        .into_inner();
+    let id = status.header.unwrap().member_id;
+    let mut clients = Clients::new(&cluster.servers[2].url());
+    let start = Instant::now();
+    let request = api::etcdserverpb::MemberRemoveRequest { id };
+    while let Err(error) = clients.cluster.member_remove(request).await {
+        assert!(start.elapsed() < wait::PATIENCE, "{error}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let ended = cluster.servers[0].wait_exit(wait::PATIENCE);
+    assert_eq!(ended.and_then(|status| status.code()), Some(0));
+    write_and_read(&cluster, 3).await;
+    same_history(&cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ours_grow_and_shrink() {
+    grows_and_shrinks(&own::etcd(), &own::etcd(), &own::etcd()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ours_and_real_ones_join_each_other() {
+    let real = need!(interop::etcd(Version::V37));
+    grows_and_shrinks(&own::etcd(), &real, &own::etcd()).await;
+    grows_and_shrinks(&real, &own::etcd(), &real).await;
+}

@@ -34,13 +34,13 @@ impl Member {
     /// Adds a member, which gets its id from its URLs and the time; returns it.
     pub async fn member_add(
         &self,
-        peer_urls: &[String],
+        peer_urls: Vec<String>,
         as_learner: bool,
     ) -> Result<pb::Member, api::Error> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        let mut member = cluster::Member::new("", peer_urls, "", Some(now.as_secs() as i64));
+        let mut member = cluster::Member::new("", &peer_urls, "", Some(now.as_secs() as i64));
         member.is_learner = as_learner;
         let added = to_wire(&member);
         self.check_strict(if as_learner {

@@ -134,6 +134,30 @@ impl Frontend for Member {
         Member::lease_leases(self, caller)
     }
 
+    fn member_add(
+        &self,
+        peer_urls: Vec<String>,
+        as_learner: bool,
+    ) -> impl Future<Output = Result<pb::Member, Error>> + Send {
+        Member::member_add(self, peer_urls, as_learner)
+    }
+
+    fn member_remove(&self, id: u64) -> impl Future<Output = Result<(), Error>> + Send {
+        Member::member_remove(self, id)
+    }
+
+    fn member_update(
+        &self,
+        id: u64,
+        peer_urls: Vec<String>,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        Member::member_update(self, id, peer_urls)
+    }
+
+    fn member_promote(&self, id: u64) -> impl Future<Output = Result<(), Error>> + Send {
+        Member::member_promote(self, id)
+    }
+
     fn member_list(
         &self,
         linearizable: bool,

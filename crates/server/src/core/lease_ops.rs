@@ -194,10 +194,7 @@ impl Member {
         while let Some(urls) = self.leader_urls() {
             for url in &urls {
                 let timeout = self.limits.request_timeout();
-                let asked = self
-                    .peers
-                    .client
-                    .lease_time_to_live(url, request, timeout);
+                let asked = self.peers.client.lease_time_to_live(url, request, timeout);
                 match asked.await {
                     Ok(response) => {
                         return Ok(pb::LeaseTimeToLiveResponse { header, ..response });

@@ -139,7 +139,7 @@ impl Member {
     pub(crate) async fn hand_over_leadership(&self) {
         let id = Hex(self.id);
         let leader = self.node.status().leader;
-        if leader != self.id {
+        if leader != self.id || self.membership().local().is_none() {
             tracing::info!(
                 "local-member-id" = %id,
                 "current-leader-member-id" = %Hex(leader),

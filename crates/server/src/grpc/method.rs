@@ -75,6 +75,10 @@ methods! {
     LeaseKeepAlive = "etcdserverpb.Lease" / "LeaseKeepAlive" BidiStream;
     LeaseTimeToLive = "etcdserverpb.Lease" / "LeaseTimeToLive" Unary;
     LeaseLeases = "etcdserverpb.Lease" / "LeaseLeases" Unary;
+    MemberAdd = "etcdserverpb.Cluster" / "MemberAdd" Unary;
+    MemberRemove = "etcdserverpb.Cluster" / "MemberRemove" Unary;
+    MemberUpdate = "etcdserverpb.Cluster" / "MemberUpdate" Unary;
+    MemberPromote = "etcdserverpb.Cluster" / "MemberPromote" Unary;
     MemberList = "etcdserverpb.Cluster" / "MemberList" Unary;
     Alarm = "etcdserverpb.Maintenance" / "Alarm" Unary;
     Status = "etcdserverpb.Maintenance" / "Status" Unary;

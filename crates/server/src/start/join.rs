@@ -108,27 +108,34 @@ async fn compatible(
     members: &[cluster::Member],
 ) -> bool {
     let mut versions = Vec::new();
-    let mut downgrade = None;
-    for member in members.iter().filter(|m| m.name != options.name) {
+    let others = || members.iter().filter(|m| m.name != options.name);
+    for member in others() {
         match client.get_versions(&member.peer_urls, JOINING).await {
-            Ok(answer) => versions.extend(
-                answer
+            Ok(answer) => {
+                let version = answer
                     .cluster
-                    .and_then(|v| v.parse::<cluster::Version>().ok()),
-            ),
+                    .and_then(|v| v.parse::<cluster::Version>().ok());
+                versions.extend(version);
+            }
             Err(error) => tracing::warn!(
                 "remote-member-id" = %Hex(member.id),
                 %error,
                 "failed to get version"
             ),
         }
-        if downgrade.is_none() {
-            downgrade = client
-                .downgrade_enabled(&member.peer_urls, JOINING)
-                .await
-                .ok();
+    }
+    let own = super::server_version();
+    if cluster::compatible_with_cluster(own, versions.iter().copied(), false) {
+        return true;
+    }
+    // Only now: the answer needs a quorum, which may be waiting for this very member.
+    let mut downgrade = false;
+    for member in others() {
+        let answer = client.downgrade_enabled(&member.peer_urls, JOINING).await;
+        if let Ok(enabled) = answer {
+            downgrade = enabled;
+            break;
         }
     }
-    let downgrade = downgrade.unwrap_or(false);
-    cluster::compatible_with_cluster(super::server_version(), versions, downgrade)
+    cluster::compatible_with_cluster(own, versions, downgrade)
 }

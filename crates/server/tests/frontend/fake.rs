@@ -322,6 +322,22 @@ impl Frontend for Fake {
         Ok(vec![3, -4])
     }
 
+    async fn member_add(&self, _: Vec<String>, _: bool) -> Result<pb::Member, Error> {
+        Err(Error::Unhealthy)
+    }
+
+    async fn member_remove(&self, _: u64) -> Result<(), Error> {
+        Err(Error::Unhealthy)
+    }
+
+    async fn member_update(&self, _: u64, _: Vec<String>) -> Result<(), Error> {
+        Err(Error::MemberNotFound)
+    }
+
+    async fn member_promote(&self, _: u64) -> Result<(), Error> {
+        Err(Error::MemberNotFound)
+    }
+
     async fn member_list(&self, linearizable: bool) -> Result<Vec<pb::Member>, Error> {
         if linearizable && !self.has_leader() {
             return Err(Error::Timeout);
