@@ -287,8 +287,8 @@ impl Membership {
     ///
     /// With [`Persist::Backend`] it must have passed [`Membership::validate`] and raft must already
     /// have taken it. With [`Persist::MemoryOnly`] (a replayed entry) members are not added, removed
-    /// or promoted again — memory was loaded from a backend that knows the end of the story — but
-    /// addresses follow the log and the effect on connections is reported all the same.
+    /// promoted or given other addresses again — memory was loaded from a backend that knows the end of
+    /// the story — but the effect on connections is reported all the same.
     pub fn apply(&mut self, change: &Change, mut persist: Persist<'_>) -> Effect {
         match change {
             Change::Add { member, .. } => self.add(member, &mut persist),
@@ -403,11 +403,13 @@ impl Membership {
         let Some(member) = self.members.get_mut(&id) else {
             return Effect::None;
         };
-        member.peer_urls = peer_urls.to_vec();
-        save(member, persist);
+        // Memory was loaded from a backend that knows the last update. A replayed one may even be one that was
+        // refused when its turn was, because the member did not exist yet.
         let message = if persist.is_memory_only() {
             "ignore already updated member"
         } else {
+            member.peer_urls = peer_urls.to_vec();
+            save(member, persist);
             "updated member"
         };
         info!(
