@@ -46,15 +46,7 @@ impl Call {
 
     /// Who calls, by what the headers show.
     pub fn caller(&self) -> Caller {
-        let header = |name: &str| {
-            let value = self.headers.get(name)?;
-            // What is no text is no token that ever was.
-            Some(std::str::from_utf8(value.as_bytes()).unwrap_or("?"))
-        };
-        match auth::credentials(header, None) {
-            auth::Credentials::Token(token) => Caller::Token(token.into()),
-            _ => Caller::Nobody,
-        }
+        caller(&self.headers)
     }
 
     /// The client's version as it tells it, for a metric.
@@ -65,6 +57,18 @@ impl Call {
                 std::str::from_utf8(value.as_bytes()).map_err(|_| Error::InvalidClientApiVersion)
             }
         }
+    }
+}
+
+fn caller(headers: &HeaderMap) -> Caller {
+    let header = |name: &str| {
+        let value = headers.get(name)?;
+        // What is no text is no token that ever was.
+        Some(std::str::from_utf8(value.as_bytes()).unwrap_or("?"))
+    };
+    match auth::credentials(header, None) {
+        auth::Credentials::Token(token) => Caller::Token(token.into()),
+        _ => Caller::Nobody,
     }
 }
 
@@ -133,6 +137,30 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(parse_timeout(text), expected);
         }
+    }
+
+    #[test]
+    fn callers_show_tokens_and_no_log_does() {
+        let of = |fields: &[(&'static str, &[u8])]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.insert(*name, http::HeaderValue::from_bytes(value).unwrap());
+            }
+            match caller(&headers) {
+                Caller::Token(token) => Some(token.to_string()),
+                Caller::Nobody => None,
+                Caller::Root => panic!("no client is root by its headers"),
+            }
+        };
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[("token", b"t")]).unwrap(), "t");
+        assert_eq!(of(&[("authorization", b"Bearer t")]).unwrap(), "t");
+        assert_eq!(
+            of(&[("authorization", b"a"), ("token", b"t")]).unwrap(),
+            "t"
+        );
+        assert!(of(&[("token", b"\xff")]).is_some());
+        assert_eq!(format!("{:?}", Caller::Token("secret".into())), "Token");
     }
 
     #[test]
