@@ -247,7 +247,11 @@ pub trait Frontend: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// Gives a learner a vote.
-    fn member_promote(&self, id: u64) -> impl Future<Output = Result<(), Error>> + Send;
+    fn member_promote(
+        &self,
+        caller: &Caller,
+        id: u64,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// All members by ascending id.
     fn member_list(

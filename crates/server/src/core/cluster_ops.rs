@@ -6,6 +6,7 @@ use api::etcdserverpb as pb;
 use cluster::{Change, Reconfiguration};
 
 use super::Member;
+use crate::frontend::Caller;
 
 /// How long a promotion waits for this member to apply what is committed.
 const APPLY_WAIT: Duration = Duration::from_secs(1);
@@ -64,8 +65,12 @@ impl Member {
         self.change_members(&Change::Update { id, peer_urls }).await
     }
 
-    /// Gives a learner a vote; only the leader can tell whether it is ready, so others ask it.
-    pub async fn member_promote(&self, id: u64) -> Result<(), api::Error> {
+    /// Gives a learner a vote; only the leader can tell whether it is ready, so others ask it, in the caller's name.
+    pub async fn member_promote(&self, caller: &Caller, id: u64) -> Result<(), api::Error> {
+        let token = match caller {
+            Caller::Token(token) => Some(token.to_string()),
+            Caller::Nobody | Caller::Root => None,
+        };
         let deadline = tokio::time::Instant::now() + self.limits.request_timeout();
         loop {
             if self.is_leader() {
@@ -73,7 +78,8 @@ impl Member {
             }
             for url in self.leader_urls().unwrap_or_default() {
                 let timeout = self.limits.request_timeout();
-                match self.peers.client.promote(&url, id, None, timeout).await {
+                let token = token.as_deref();
+                match self.peers.client.promote(&url, id, token, timeout).await {
                     Ok(_) => return Ok(()),
                     Err(peer::ForwardError::Answer(error)) => match error {
                         peer::PromoteError::NotFound => return Err(api::Error::MemberNotFound),

@@ -154,8 +154,12 @@ impl Frontend for Member {
         Member::member_update(self, id, peer_urls)
     }
 
-    fn member_promote(&self, id: u64) -> impl Future<Output = Result<(), Error>> + Send {
-        Member::member_promote(self, id)
+    fn member_promote(
+        &self,
+        caller: &Caller,
+        id: u64,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        Member::member_promote(self, caller, id)
     }
 
     fn member_list(

@@ -6,6 +6,7 @@ use api::etcdserverpb as pb;
 use peer::{BoxFuture, HashKv, HashKvError, LeaseError, PromoteError, Versions};
 
 use super::Member;
+use crate::frontend::{Caller, Need};
 
 /// The member as its peers ask it.
 pub(crate) struct ForPeers(pub Arc<Member>);
@@ -36,11 +37,18 @@ impl peer::PeerApi for ForPeers {
     fn promote(
         &self,
         id: u64,
-        _token: Option<String>,
+        token: Option<String>,
     ) -> BoxFuture<'_, Result<Vec<cluster::Member>, PromoteError>> {
         Box::pin(async move {
+            let token = token
+                .as_deref()
+                .map(|t| t.strip_prefix("Bearer ").unwrap_or(t));
+            let caller = token.map_or(Caller::Nobody, |token| Caller::Token(token.into()));
+            if let Err(error) = self.0.permit(&caller, Need::Root).await {
+                return Err(PromoteError::Other(error.text().to_owned()));
+            }
             self.0
-                .member_promote(id)
+                .member_promote(&caller, id)
                 .await
                 .map_err(|error| match error {
                     api::Error::MemberNotFound => PromoteError::NotFound,

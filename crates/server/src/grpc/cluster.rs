@@ -42,6 +42,7 @@ impl<F: Frontend> Services<F> {
     ) -> Result<pb::MemberAddResponse, Status> {
         let request: pb::MemberAddRequest = self.receive(call, tally).await?;
         let urls = peer_urls(&request.peer_urls)?;
+        self.member.permit(&call.caller(), Need::Root).await?;
         let member = self.member.member_add(urls, request.is_learner).await?;
         Ok(pb::MemberAddResponse {
             header: Some(self.cluster_header()),
@@ -56,6 +57,7 @@ impl<F: Frontend> Services<F> {
         tally: &Tally,
     ) -> Result<pb::MemberRemoveResponse, Status> {
         let request: pb::MemberRemoveRequest = self.receive(call, tally).await?;
+        self.member.permit(&call.caller(), Need::Root).await?;
         self.member.member_remove(request.id).await?;
         Ok(pb::MemberRemoveResponse {
             header: Some(self.cluster_header()),
@@ -70,6 +72,7 @@ impl<F: Frontend> Services<F> {
     ) -> Result<pb::MemberUpdateResponse, Status> {
         let request: pb::MemberUpdateRequest = self.receive(call, tally).await?;
         let urls = peer_urls(&request.peer_urls)?;
+        self.member.permit(&call.caller(), Need::Root).await?;
         self.member.member_update(request.id, urls).await?;
         Ok(pb::MemberUpdateResponse {
             header: Some(self.cluster_header()),
@@ -83,7 +86,10 @@ impl<F: Frontend> Services<F> {
         tally: &Tally,
     ) -> Result<pb::MemberPromoteResponse, Status> {
         let request: pb::MemberPromoteRequest = self.receive(call, tally).await?;
-        self.member.member_promote(request.id).await?;
+        self.member.permit(&call.caller(), Need::Root).await?;
+        self.member
+            .member_promote(&call.caller(), request.id)
+            .await?;
         Ok(pb::MemberPromoteResponse {
             header: Some(self.cluster_header()),
             members: self.member.member_list(false).await?,

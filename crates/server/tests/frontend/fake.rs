@@ -334,7 +334,7 @@ impl Frontend for Fake {
         Err(Error::MemberNotFound)
     }
 
-    async fn member_promote(&self, _: u64) -> Result<(), Error> {
+    async fn member_promote(&self, _: &Caller, _: u64) -> Result<(), Error> {
         Err(Error::MemberNotFound)
     }
 
