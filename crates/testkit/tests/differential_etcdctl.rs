@@ -56,7 +56,7 @@ fn maintenance() {
 }
 
 #[test]
-#[ignore = "the server does not change members yet"]
+#[ignore = "member changes have not been compared with real etcd yet"]
 fn members() {
     same("members");
 }
